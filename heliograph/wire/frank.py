@@ -1,0 +1,150 @@
+"""The hub's stamp on a sealed message: what it says, how a batch is stamped, how anyone checks it.
+
+Theory of operation. The sender commits to a message by a 32-byte tag that the hub can see but not open. At
+acceptance the hub adds what only it knows, the *context* (who sent it by the session, where, when, in which order),
+and stamps both twice:
+
+    ctx  = vec(sender_uri) || vec(room_uri) || u64 accepted_at_ms || u64 room_seq || u64 epoch || vec(kid)
+    mac  = HMAC-SHA256(hub_key[kid], tag || ctx)              for the hub itself, until it deletes that key
+    root = Merkle root (RFC 9162 §2.1) over the leaves tag || mac || ctx of one commit batch
+    sig  = SignWithLabel(hub_sign, "ReportableFrankTBS", root || u16 suite || kid)       for everyone else
+
+A batch costs one signature; each message carries it with its own path to the root. The leaf holds the tag, so two
+stamps cannot be swapped between messages, and a holder of the public key alone can check content.
+
+Franks travel without the sender: receivers know it once they have decrypted.
+"""
+
+import hmac
+from collections.abc import Sequence
+from typing import Annotated, Final
+
+import msgspec
+
+from heliograph.mls.codec import Writer
+from heliograph.mls.errors import VerificationError
+from heliograph.mls.suite import cipher_suite
+from heliograph.tlog import merkle
+from heliograph.tlog.errors import ProofError
+
+TAG_SIZE_BYTES: Final = 32
+HUB_KEY_SIZE_BYTES: Final = 32
+MAX_KID_SIZE_BYTES: Final = 32
+MAX_BATCH: Final = 1 << 16
+SUITE: Final = 1
+LABEL: Final = "ReportableFrankTBS"
+
+_MAX_PATH: Final = 16
+Hash = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
+
+
+class FrankError(VerificationError):
+    """A frank does not hold for this tag and context."""
+
+
+class Frank(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A message's stamp: the hub's MAC and key id, the batch's signature, and the way from this leaf to its root."""
+
+    mac: Hash
+    suite: Annotated[int, msgspec.Meta(ge=0, le=0xFFFF)]
+    kid: Annotated[bytes, msgspec.Meta(min_length=1, max_length=MAX_KID_SIZE_BYTES)]
+    signature: Annotated[bytes, msgspec.Meta(max_length=128)]
+    leaf_index: Annotated[int, msgspec.Meta(ge=0, lt=MAX_BATCH)]
+    leaf_count: Annotated[int, msgspec.Meta(ge=1, le=MAX_BATCH)]
+    path: Annotated[tuple[Hash, ...], msgspec.Meta(max_length=_MAX_PATH)] = ()
+
+
+def context_bytes(sender_uri: str, room_uri: str, accepted_at_ms: int, room_seq: int, epoch: int, kid: bytes) -> bytes:
+    """Return what the hub knows of a message, as it is stamped; vectors have RFC 9420 §2.1.2 lengths."""
+    writer = Writer()
+    writer.opaque(sender_uri.encode())
+    writer.opaque(room_uri.encode())
+    writer.uint64(accepted_at_ms)
+    writer.uint64(room_seq)
+    writer.uint64(epoch)
+    writer.opaque(kid)
+    return writer.getvalue()
+
+
+def stamp_batch(
+    hub_key: bytes, signature_private_key: bytes, kid: bytes, items: Sequence[tuple[bytes, bytes]]
+) -> list[Frank]:
+    """Return one frank for each (tag, context) of a batch, in order, all under one signature.
+
+    hub_key: the 32-byte MAC key named `kid`. signature_private_key: Ed25519. A tag has 32 bytes; a context comes
+    from `context_bytes` with the same kid.
+    """
+    _check_keys(hub_key, kid)
+    if not items:
+        return []
+    if len(items) > MAX_BATCH or any(len(tag) != TAG_SIZE_BYTES for tag, _ in items):
+        raise ValueError("a batch has at most 65536 items, each with a tag of 32 bytes")
+    macs = [hmac.digest(hub_key, tag + context, "sha256") for tag, context in items]
+    leaves = [merkle.leaf_hash(tag + mac + context) for (tag, context), mac in zip(items, macs, strict=True)]
+    levels = _levels(leaves)
+    signed = _signed(levels[-1][0], SUITE, kid)
+    signature = cipher_suite(SUITE).sign_with_label(signature_private_key, LABEL, signed)
+    return [
+        Frank(mac, SUITE, kid, signature, index, len(items), _path(levels, index)) for index, mac in enumerate(macs)
+    ]
+
+
+def verify_frank(hub_public_key: bytes, tag: bytes, context: bytes, frank: Frank) -> None:
+    """Check by the hub's Ed25519 public key alone that it stamped this tag in this context.
+
+    Raises:
+        FrankError: it did not.
+        UnsupportedError: the frank is of a cipher suite that is not known here.
+    """
+    if len(tag) != TAG_SIZE_BYTES:
+        raise FrankError("a franking tag has 32 bytes")
+    suite = cipher_suite(frank.suite)
+    leaf = merkle.leaf_hash(tag + frank.mac + context)
+    try:
+        root = merkle.root_from_inclusion_proof(frank.leaf_index, frank.leaf_count, leaf, frank.path)
+        signed = _signed(root, frank.suite, frank.kid)
+        suite.verify_with_label(hub_public_key, LABEL, signed, frank.signature)
+    except (ProofError, VerificationError) as error:
+        raise FrankError("the hub's signature does not cover this message in this context") from error
+
+
+def verify_mac(hub_key: bytes, tag: bytes, context: bytes, mac: bytes) -> None:
+    """Check the hub's own MAC over a tag and context; only the hub can, and only while it keeps the key.
+
+    Raises:
+        FrankError: it is not the MAC.
+    """
+    if len(tag) != TAG_SIZE_BYTES:
+        raise FrankError("a franking tag has 32 bytes")
+    if not hmac.compare_digest(hmac.digest(hub_key, tag + context, "sha256"), mac):
+        raise FrankError("the hub's MAC does not cover this message in this context")
+
+
+def _signed(root: bytes, suite: int, kid: bytes) -> bytes:
+    return root + suite.to_bytes(2) + kid
+
+
+def _levels(leaves: list[bytes]) -> list[list[bytes]]:
+    """All rows of the tree; the odd last node of a row rises as it is, which gives the tree of RFC 9162."""
+    levels = [leaves]
+    while len(row := levels[-1]) > 1:
+        above = [merkle.node_hash(row[at], row[at + 1]) for at in range(0, len(row) - 1, 2)]
+        if len(row) & 1:
+            above.append(row[-1])
+        levels.append(above)
+    return levels
+
+
+def _path(levels: list[list[bytes]], index: int) -> tuple[bytes, ...]:
+    path: list[bytes] = []
+    for row in levels[:-1]:
+        sibling = index ^ 1
+        if sibling < len(row):
+            path.append(row[sibling])
+        index >>= 1
+    return tuple(path)
+
+
+def _check_keys(hub_key: bytes, kid: bytes) -> None:
+    if len(hub_key) != HUB_KEY_SIZE_BYTES or not 1 <= len(kid) <= MAX_KID_SIZE_BYTES:
+        raise ValueError("a hub key has 32 bytes and a kid 1 to 32")
