@@ -5,7 +5,6 @@ itself writes RFC 4648 §4, so the two functions here translate the byte fields,
 """
 
 import base64
-import binascii
 from collections.abc import Callable
 from functools import cache
 from typing import Any, TypeVar, cast
@@ -38,7 +37,7 @@ def base64url_bytes(text: str) -> bytes:
     """
     try:
         data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-    except (binascii.Error, UnicodeEncodeError) as error:
+    except ValueError as error:
         raise ValueError("not base64url") from error
     if base64url_text(data) != text:
         raise ValueError("not canonical base64url")
