@@ -32,7 +32,8 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
@@ -59,10 +60,32 @@ def set_up(lock: Path) -> None:
     """Make .dev/venv hold what `lock` names and this checkout; do nothing if it does already."""
     stamp = VENV / f"{lock.stem}.stamp"
     wanted = _fingerprint(lock)
-    if PYTHON.exists() and stamp.exists() and stamp.read_text() == wanted:
+    if _is_stamped(stamp, wanted):
         return
-    started = time.monotonic()
     STATE.mkdir(exist_ok=True)
+    with _only_one():
+        if not _is_stamped(stamp, wanted):
+            _install(lock)
+            stamp.write_text(wanted)
+
+
+def _is_stamped(stamp: Path, wanted: str) -> bool:
+    return PYTHON.exists() and stamp.exists() and stamp.read_text() == wanted
+
+
+@contextmanager
+def _only_one() -> Generator[None]:
+    """Let a second dev.py, say in another terminal, wait until the first has set up."""
+    with (STATE / "setup.lock").open("w") as file:
+        if not IS_WINDOWS:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _install(lock: Path) -> None:
+    started = time.monotonic()
     if not _is_usable_venv():
         _say("Setting up .dev/venv; this happens once.")
         _create_venv()
@@ -72,7 +95,6 @@ def set_up(lock: Path) -> None:
     _pip_install(hashed, expected=count)
     checkout = ["--no-deps", "--no-index", "--no-build-isolation", "--editable", str(ROOT)]
     _pip_install(checkout, expected=0)
-    stamp.write_text(wanted)
     _say(f"Ready after {time.monotonic() - started:.0f} s.")
 
 
@@ -80,7 +102,7 @@ def _fingerprint(lock: Path) -> str:
     digest = hashlib.sha256()
     for file in (lock, ROOT / "pyproject.toml"):
         digest.update(file.read_bytes())
-    digest.update(f"{sys.version_info[:2]} {ROOT}".encode())
+    digest.update(str(ROOT).encode())  # a venv that was moved names its old place
     return digest.hexdigest()
 
 
@@ -125,22 +147,26 @@ def _pip_install(arguments: list[str], expected: int) -> None:
     pip = [sys.executable, "-m", "pip", "--python", str(PYTHON)] if _host_pip() else [str(PYTHON), "-m", "pip"]
     quiet = ["--no-input", "--disable-pip-version-check", "--progress-bar", "off"]
     environment = dict(os.environ, PIP_ROOT_USER_ACTION="ignore", PYTHONUNBUFFERED="1", PIP_NO_COLOR="1")
-    with (
-        SETUP_LOG.open("w", encoding="utf-8") as log,
-        subprocess.Popen(
-            [*pip, "install", *quiet, *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            encoding="utf-8",
-            errors="replace",
-            env=environment,
-            cwd=ROOT,
-        ) as process,
-    ):
-        assert process.stdout is not None  # noqa: S101 - it was asked for above
-        done = 0
+    with subprocess.Popen(
+        [*pip, "install", *quiet, *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+        env=environment,
+        cwd=ROOT,
+    ) as process:
+        _watch(process, expected)
+    if process.returncode != 0:
+        _explain_failure()
+
+
+def _watch(process: subprocess.Popen[str], expected: int) -> None:
+    assert process.stdout is not None  # noqa: S101 - it was asked for
+    done = 0
+    with SETUP_LOG.open("w", encoding="utf-8") as log:
         for line in process.stdout:
             log.write(line)
             if found := re.match(r"(?:Collecting|Requirement already satisfied:) ([\w.-]+)", line):
@@ -148,16 +174,14 @@ def _pip_install(arguments: list[str], expected: int) -> None:
                 _progress(f"  {min(done, expected)} of {expected}  {found[1]}", last=False)
             elif line.startswith("Installing collected packages"):
                 _progress("  unpacking", last=False)
-        _progress("", last=True)
-    if process.returncode != 0:
-        _explain_failure()
+    _progress("", last=True)
 
 
 # What pip says -> what to do about it; the first that fits.
 _ADVICE = {
     r"DO NOT MATCH THE HASHES": """\
 A package differs from the one whose hash is locked. Do not go on: find out why the index serves another.""",
-    r"NewConnectionError|ConnectionError|Temporary failure|Network is unreachable|timed out": """\
+    r"from versions: none|NewConnectionError|Temporary failure|Network is unreachable|timed out": """\
 The package index cannot be reached. Is this machine online? pip's own settings are used (pip config list),
 so a mirror or a proxy that works for pip works here.""",
     r"No matching distribution|Could not find a version": """\

@@ -1,0 +1,1 @@
+"""The command line: one file a command. It arranges, asks and prints; what it does lies in the packages below."""

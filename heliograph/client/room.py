@@ -1,0 +1,569 @@
+"""A room as one of its devices holds it: the MLS group, the policy that stands in it, and what people call it. Pure.
+
+```
+              seal                        open
+content ------------> ciphertext  => server => ciphertext ----------------------------------> content
+ franking tag in the AAD           frank     sender's leaf = sender, room, tag, frank, order
+```
+
+Nothing is opened by half: a message is returned only when everything holds that a report would need, and a commit
+leads to a new `Room` only when every new leaf is who it says it is and the policy allows the change. Otherwise the
+caller keeps what it has. Building never changes state: a commit is built as a `PendingChange`, whose `room` comes into
+force when the server has accepted it.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final, Literal, TypeAlias
+
+from heliograph.client.identity import (
+    CredentialError,
+    Identity,
+    KnownAccount,
+    departed,
+    validate_credential,
+    validate_successor,
+)
+from heliograph.content.framing import decode_application_data
+from heliograph.content.franking import (
+    Envelope,
+    Franked,
+    Verified,
+    VerifyStamp,
+    franking_tag,
+    verify_received,
+)
+from heliograph.mls.errors import MLSError, ValidationError, VerificationError
+from heliograph.mls.extension import Extension, RequiredCapabilities
+from heliograph.mls.group import (
+    Group,
+    PendingCommit,
+    ReceivedApplication,
+    ReceivedCommit,
+    create_group,
+    join,
+    join_external,
+)
+from heliograph.mls.key_package import KeyPackage, KeyPackageBundle
+from heliograph.mls.leaf_node import Capabilities, LeafNode, Lifetime
+from heliograph.mls.proposal import Add, GroupContextExtensions, Proposal, Remove
+from heliograph.mls.proposal_rules import ReceivedProposal
+from heliograph.mls.ratchet_tree import Member, RatchetTree
+from heliograph.mls.suite import Random, cipher_suite
+from heliograph.mls.tree_math import LeafIndex
+from heliograph.wire.events import CommitEvent, MessageEvent, ProposalEvent
+from heliograph.wire.frank import encode_frank, frank_aad, tag_in
+from heliograph.wire.ids import AccountId, DeviceId, RoomId, group_id, parse_device_uri, room_uri, user_uri
+from heliograph.wire.room_policy import APP_DATA_DICTIONARY, Change, Role, RoomPolicy, check_change
+
+SUITE_ID: Final = 1
+DAY_S: Final = 86_400
+KEY_PACKAGE_LIFETIME_S: Final = 30 * DAY_S
+LAST_RESORT_LIFETIME_S: Final = 90 * DAY_S
+CLOCK_SLACK_S: Final = 3600
+CAPABILITIES: Final = Capabilities(cipher_suites=(SUITE_ID,), extensions=(APP_DATA_DICTIONARY, 0x000A))
+
+Standing = Literal["active", "lost", "left"]
+
+
+class MissingAccounts(Exception):  # noqa: N818: not an error, but a question
+    """These accounts' chains must be fetched before a step can be judged."""
+
+    def __init__(self, accounts: frozenset[AccountId]) -> None:
+        super().__init__(f"{len(accounts)} accounts must be looked up")
+        self.accounts = accounts
+
+
+@dataclass(frozen=True, slots=True)
+class Accounts:
+    """Whom this device knows, and whose chain is as new as the server can give it (`fresh`)."""
+
+    known: Mapping[AccountId, KnownAccount]
+    fresh: frozenset[AccountId] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """A room in one epoch. `seq` is the last entry that was worked into it."""
+
+    room: RoomId
+    group: Group
+    policy: RoomPolicy
+    seq: int
+    name: str = ""
+    topic: str = ""
+    standing: Standing = "active"
+    needs_leaf: bool = False
+
+    @property
+    def direct(self) -> bool:
+        """Tell whether it is a room of two people."""
+        return self.policy.direct
+
+    @property
+    def uri(self) -> str:
+        """Return the room's URI."""
+        return room_uri(self.policy.domain, self.room)
+
+    def devices(self) -> dict[LeafIndex, tuple[AccountId, DeviceId]]:
+        """Return whose device stands at each leaf."""
+        return {member.leaf_index: device_of(member.leaf_node) for member in self.group.members()}
+
+    def uris(self) -> tuple[str, ...]:
+        """Return the device URIs of all leaves."""
+        return tuple(uri_of(member.leaf_node) for member in self.group.members())
+
+
+@dataclass(frozen=True, slots=True)
+class PendingChange:
+    """A commit that was built and not yet accepted: what to send, and the room once the server has taken it.
+
+    `external` says that it joins from outside: then there is no room to keep until it is accepted.
+    """
+
+    room: Room
+    epoch: int
+    commit: bytes = field(repr=False)
+    welcome: bytes | None = field(repr=False)
+    group_info: bytes = field(repr=False)
+    tree: bytes = field(repr=False)
+    external: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedMessage:
+    """A message of the room that passed every check, and who sent it from which device."""
+
+    verified: Verified
+    application_data: bytes = field(repr=False)
+    envelope: Envelope
+    sender: AccountId
+    device: DeviceId
+
+
+@dataclass(frozen=True, slots=True)
+class NotShown:
+    """A message that could not be verified; it is never displayed."""
+
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class SeenCommit:
+    """What a commit did: by whom, which accounts and devices came and went, and whether this device is out."""
+
+    by: AccountId
+    by_device: DeviceId
+    external: bool
+    joined: tuple[AccountId, ...]
+    left: tuple[AccountId, ...]
+    added: tuple[tuple[AccountId, DeviceId], ...]
+    removed: tuple[tuple[AccountId, DeviceId], ...]
+    removed_self: bool
+
+
+Opened: TypeAlias = OpenedMessage | NotShown
+
+
+def uri_of(leaf: LeafNode) -> str:
+    """Return the device URI in a leaf's credential.
+
+    Raises:
+        CredentialError: the credential is of another kind.
+    """
+    try:
+        return leaf.credential.identity.decode()
+    except (MLSError, UnicodeDecodeError):
+        raise CredentialError("the leaf's credential is not a device URI") from None
+
+
+def device_of(leaf: LeafNode) -> tuple[AccountId, DeviceId]:
+    """Return the account and device that a leaf's credential names; raises CredentialError."""
+    try:
+        _, account, device = parse_device_uri(uri_of(leaf))
+    except ValueError:
+        raise CredentialError("the leaf's credential is not a device URI") from None
+    return account, device
+
+
+# ---------------------------------------------------------------------------------------- beginning and joining
+
+
+def lifetime(now_s: int, length_s: int = KEY_PACKAGE_LIFETIME_S) -> Lifetime:
+    """Return the lifetime of a leaf or key package made now; it begins an hour ago, for clocks that are behind."""
+    return Lifetime(now_s - CLOCK_SLACK_S, now_s + length_s)
+
+
+def create_room(
+    identity: Identity, room: RoomId, *, direct: bool, franking_key: bytes, now_s: int, random: Random
+) -> Room:
+    """Return a room of one: this device alone, its account the owner."""
+    policy = RoomPolicy(identity.domain, direct, {identity.account: Role.OWNER}, franking_key)
+    required = RequiredCapabilities(extension_types=(APP_DATA_DICTIONARY,)).to_extension()
+    group = create_group(
+        cipher_suite(SUITE_ID),
+        group_id(room),
+        identity.credential,
+        identity.device_private_key,
+        lifetime=lifetime(now_s),
+        capabilities=CAPABILITIES,
+        extensions=(required, policy.extension()),
+        random=random,
+    )
+    return Room(room, group, policy, seq=0)
+
+
+def join_room(
+    identity: Identity,
+    room: RoomId,
+    seq: int,
+    welcome: bytes,
+    tree: bytes,
+    bundle: KeyPackageBundle,
+    *,
+    franking_key: bytes,
+    accounts: Accounts,
+    now_s: int,
+) -> Room:
+    """Join by a Welcome, after checking every leaf of the room.
+
+    seq: the entry that added this device.
+
+    Raises:
+        MissingAccounts: members' chains must be fetched first.
+        MLSError, Problem: the Welcome, the tree, a leaf or the policy does not hold.
+    """
+    group = join(welcome, tree, bundle, identity.device_private_key, now_s=now_s)
+    joined = _judged(identity, room, group, seq, franking_key, accounts)
+    return replace(joined, needs_leaf=bundle.key_package.is_last_resort)
+
+
+def join_from_outside(
+    identity: Identity,
+    room: RoomId,
+    group_info: bytes,
+    tree: bytes,
+    *,
+    franking_key: bytes,
+    accounts: Accounts,
+    least_epoch: int,
+    now_s: int,
+    random: Random,
+) -> PendingChange:
+    """Build the external commit that brings this device in, in place of its own leaf if one is left.
+
+    group_info: an MLSMessage. least_epoch: the newest epoch that this device has seen.
+
+    Raises:
+        MissingAccounts: members' chains must be fetched first.
+        MLSError, Problem: the GroupInfo, the tree, a leaf or the policy does not hold, or the epoch lies behind.
+    """
+    own_uri = identity.uri
+    members = RatchetTree.decode(tree).members()
+    own_leaf = next((one.leaf_index for one in members if uri_of(one.leaf_node) == own_uri), None)
+    pending = join_external(
+        group_info,
+        tree,
+        identity.credential,
+        identity.device_private_key,
+        capabilities=CAPABILITIES,
+        resync_leaf=own_leaf,
+        random=random,
+        now_s=now_s,
+    )
+    epoch = pending.group.epoch - 1
+    if epoch < least_epoch:
+        raise ValidationError("the server offers an older epoch of the room than this device has seen")
+    after = _judged(identity, room, pending.group, 0, franking_key, accounts)
+    return _pending(after, epoch, pending, external=True)
+
+
+def _judged(identity: Identity, room: RoomId, group: Group, seq: int, franking_key: bytes, accounts: Accounts) -> Room:
+    """A newcomer's checks: this room, this server's franking key, and every leaf a device of a participant."""
+    if group.group_id != group_id(room):
+        raise ValidationError("the group is of another room")
+    policy = RoomPolicy.from_extensions(group.group_context.extensions)
+    if policy.domain != identity.domain or policy.franking_key != franking_key:
+        raise ValidationError("the room's policy names another server or another franking key")
+    _validate_leaves(group.members(), policy, accounts, catching_up=True)
+    return Room(room, group, policy, seq)
+
+
+# ------------------------------------------------------------------------------------------------------ messages
+
+
+def seal_message(room: Room, franked: Franked, *, random: Random) -> tuple[Room, bytes]:
+    """Return the room with its ratchet advanced, and the sealed message. Save the room before sending."""
+    aad = frank_aad(franked.tag)
+    group, ciphertext = room.group.seal(franked.application_data, authenticated_data=aad, random=random)
+    return replace(room, group=group), ciphertext
+
+
+def open_message(
+    room: Room,
+    seq: int,
+    event: MessageEvent,
+    *,
+    verify_stamp: VerifyStamp,
+    arrived_at_ms: int | None,
+) -> tuple[Room, Opened]:
+    """Open a message of the room and check all that must hold before it is shown.
+
+    arrived_at_ms: the local time for a message that came live, None for one from the backlog.
+    """
+    here = replace(room, seq=seq)
+    try:
+        group, received = room.group.receive(event.ciphertext, now_s=event.accepted_at_ms // 1000)
+    except MLSError as error:
+        return here, NotShown(f"it could not be opened: {error}")
+    if not isinstance(received, ReceivedApplication):
+        return here, NotShown("it is not a message")
+    here = replace(here, group=group)
+    try:
+        account, device = device_of(received.leaf_node)
+        envelope = Envelope(event.accepted_at_ms, seq, event.epoch, encode_frank(event.frank))
+        if received.epoch != event.epoch:
+            raise VerificationError("it was sealed in another epoch than the server says")
+        verified = verify_received(
+            received.application_data,
+            tag_in(received.authenticated_data),
+            envelope,
+            sender_uri=user_uri(room.policy.domain, account),
+            room_uri=room.uri,
+            after_room_seq=room.seq,
+            verify_stamp=verify_stamp,
+            arrived_at_ms=arrived_at_ms,
+        )
+    except MLSError as error:
+        return here, NotShown(str(error))
+    return here, OpenedMessage(verified, received.application_data, envelope, account, device)
+
+
+def verify_own(
+    room: Room, seq: int, event: MessageEvent, application_data: bytes, verify_stamp: VerifyStamp
+) -> Envelope:
+    """Check the server's stamp on a message of this device's own, which it cannot decrypt.
+
+    Raises:
+        MLSError: the stamp is not on this message.
+    """
+    envelope = Envelope(event.accepted_at_ms, seq, event.epoch, encode_frank(event.frank))
+    content = decode_application_data(application_data)
+    verify_stamp(franking_tag(content.salt, application_data), content.sender_uri, room.uri, envelope)
+    return envelope
+
+
+# ------------------------------------------------------------------------------------------- proposals and commits
+
+
+def receive_proposal(room: Room, seq: int, event: ProposalEvent) -> tuple[Room, ReceivedProposal]:
+    """Keep a proposal for the next commit.
+
+    Raises:
+        MLSError: it does not hold, or is no proposal.
+    """
+    group, received = room.group.receive(event.proposal, now_s=event.accepted_at_ms // 1000)
+    if not isinstance(received, ReceivedProposal):
+        raise ValidationError("the server calls something a proposal that is none")
+    return replace(room, group=group, seq=seq), received
+
+
+def receive_commit(
+    room: Room, seq: int, event: CommitEvent, *, accounts: Accounts, catching_up: bool
+) -> tuple[Room, SeenCommit]:
+    """Move to the next epoch by another device's commit, if everyone in it is who they say and may do this.
+
+    Raises:
+        MissingAccounts: chains must be fetched first.
+        MLSError, Problem: the commit does not hold; the room stays as it was.
+    """
+    group, received = room.group.receive(event.commit, now_s=event.accepted_at_ms // 1000)
+    if not isinstance(received, ReceivedCommit):
+        raise ValidationError("the server calls something a commit that is none")
+    return _judge_commit(room, seq, group, received, accounts, catching_up)
+
+
+def _judge_commit(
+    room: Room, seq: int, group: Group, received: ReceivedCommit, accounts: Accounts, catching_up: bool
+) -> tuple[Room, SeenCommit]:
+    added = tuple(device_of(member.leaf_node) for member in received.added)
+    removed = tuple(device_of(member.leaf_node) for member in received.removed)
+    committer = (group if received.external else room.group).tree.leaf(received.committer)
+    if committer is None:
+        raise ValidationError("the committer has no leaf")
+    by, by_device = device_of(committer)
+    if received.removed_self:
+        seen = SeenCommit(by, by_device, received.external, (), (), added, removed, removed_self=True)
+        return replace(room, group=group, seq=seq, standing="left"), seen
+    for member in received.updated:
+        before_leaf = room.group.tree.leaf(member.leaf_index)
+        if before_leaf is not None:
+            validate_successor(before_leaf.credential, member.leaf_node.credential)
+    before, after = room.policy, RoomPolicy.from_extensions(group.group_context.extensions)
+    _validate_leaves((*received.added, *received.updated), after, accounts, catching_up=catching_up)
+    here = replace(room, group=group, policy=after, seq=seq)
+    check_change(
+        before,
+        after,
+        Change(
+            committer=by,
+            external=received.external,
+            added=tuple(uri_of(member.leaf_node) for member in received.added),
+            removed=tuple(uri_of(member.leaf_node) for member in received.removed),
+            present=here.uris(),
+        ),
+    )
+    return here, SeenCommit(
+        by=by,
+        by_device=by_device,
+        external=received.external,
+        joined=tuple(sorted(after.present() - before.present())),
+        left=tuple(sorted(before.present() - after.present())),
+        added=tuple(one for one in added if one not in removed),
+        removed=tuple(one for one in removed if one not in added),
+        removed_self=False,
+    )
+
+
+def _validate_leaves(members: Sequence[Member], policy: RoomPolicy, accounts: Accounts, *, catching_up: bool) -> None:
+    missing: set[AccountId] = set()
+    for member in members:
+        uri = uri_of(member.leaf_node)
+        account, _ = device_of(member.leaf_node)
+        try:
+            validate_credential(
+                uri,
+                member.leaf_node.signature_key,
+                domain=policy.domain,
+                known=accounts.known.get(account),
+                participants=policy.present(),
+                catching_up=catching_up,
+            )
+        except CredentialError:
+            if account in accounts.fresh:
+                raise
+            missing.add(account)
+    if missing:
+        raise MissingAccounts(frozenset(missing))
+
+
+def check_key_package(
+    key_package: KeyPackage, account: AccountId, device: DeviceId, policy: RoomPolicy, accounts: Accounts, now_s: int
+) -> None:
+    """Check a claimed key package before its device is added.
+
+    Raises:
+        MLSError: it is not valid, or not of this device.
+    """
+    key_package.validate(cipher_suite(SUITE_ID), now_s)
+    if device_of(key_package.leaf_node) != (account, device):
+        raise CredentialError("the key package is of another device than the server says")
+    validate_credential(
+        uri_of(key_package.leaf_node),
+        key_package.leaf_node.signature_key,
+        domain=policy.domain,
+        known=accounts.known.get(account),
+        participants={account},
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a commit should change: key packages by device, accounts to list or unlist, leaves to take out."""
+
+    add: Sequence[KeyPackage] = ()
+    join: Collection[AccountId] = ()
+    leave: Collection[AccountId] = ()
+    remove_leaves: Collection[LeafIndex] = ()
+
+
+def build_commit(room: Room, wanted: Wanted, *, now_s: int, random: Random) -> PendingChange:
+    """Build the commit that makes the wanted changes and all pending proposals true.
+
+    Raises:
+        Problem: the policy does not allow it.
+        MLSError: it cannot be done.
+    """
+    policy = _policy_after(room, wanted)
+    pending_removals = {
+        one.proposal.removed for one in room.group.pending_proposals if isinstance(one.proposal, Remove)
+    }
+    leaves = {index for index, (account, _) in room.devices().items() if account in wanted.leave} | set(
+        wanted.remove_leaves
+    )
+    proposals: list[Proposal] = [Remove(index) for index in sorted(leaves - pending_removals)]
+    proposals += [Add(key_package) for key_package in wanted.add]
+    if policy != room.policy:
+        others = [one for one in room.group.group_context.extensions if one.extension_type != APP_DATA_DICTIONARY]
+        extensions: tuple[Extension, ...] = (*others, policy.extension())
+        proposals.append(GroupContextExtensions(extensions))
+    pending = room.group.commit(proposals, random=random, now_s=now_s)
+    after = replace(room, group=pending.group, policy=policy, needs_leaf=False)
+    gone = leaves | pending_removals
+    own = room.devices()
+    check_change(
+        room.policy,
+        policy,
+        Change(
+            committer=own[room.group.own_leaf_index][0],
+            external=False,
+            added=tuple(uri_of(key_package.leaf_node) for key_package in wanted.add),
+            removed=tuple(uri_of(one.leaf_node) for one in room.group.members() if one.leaf_index in gone),
+            present=after.uris(),
+        ),
+    )
+    return _pending(after, room.group.epoch, pending)
+
+
+def _policy_after(room: Room, wanted: Wanted) -> RoomPolicy:
+    participants = {account: role for account, role in room.policy.participants.items() if account not in wanted.leave}
+    for account in wanted.join:
+        participants.setdefault(account, Role.OWNER if room.direct else Role.MEMBER)
+    return replace(room.policy, participants=participants)
+
+
+def _pending(after: Room, epoch: int, pending: PendingCommit, *, external: bool = False) -> PendingChange:
+    return PendingChange(
+        after, epoch, pending.commit, pending.welcome, pending.group_info, pending.ratchet_tree, external
+    )
+
+
+def propose_leaving(room: Room, account: AccountId, *, now_s: int) -> tuple[Room, tuple[bytes, ...]]:
+    """Propose to remove all leaves of this account; another member commits it."""
+    messages: list[bytes] = []
+    group = room.group
+    for index, (owner, _) in sorted(room.devices().items()):
+        if owner == account:
+            group, message = group.propose(Remove(index), now_s=now_s)
+            messages.append(message)
+    return replace(room, group=group), tuple(messages)
+
+
+def stale_leaves(room: Room, known: Mapping[AccountId, KnownAccount]) -> tuple[LeafIndex, ...]:
+    """Return the leaves whose device has left its account: nothing is sent while they stand."""
+    gone = set(departed(room.uris(), known.values()))
+    return tuple(one.leaf_index for one in room.group.members() if uri_of(one.leaf_node) in gone)
+
+
+def leavers(room: Room) -> frozenset[AccountId]:
+    """Return the accounts that have proposed to remove leaves of their own and wait for a commit."""
+    devices = room.devices()
+    found: set[AccountId] = set()
+    for one in room.group.pending_proposals:
+        if isinstance(one.proposal, Remove) and one.sender.leaf_index is not None:
+            proposer = devices.get(LeafIndex(one.sender.leaf_index))
+            target = devices.get(one.proposal.removed)
+            if proposer is not None and target is not None and proposer[0] == target[0]:
+                found.add(target[0])
+    return frozenset(found)
+
+
+def is_elected(room: Room, account: AccountId, except_for: Collection[AccountId], least: Role = Role.MEMBER) -> bool:
+    """Tell whether this device is the one of all that should act: the lowest leaf whose account holds the role.
+
+    All members come to the same answer, so that not everybody does the same thing at once.
+    """
+    for index, (owner, _) in sorted(room.devices().items()):
+        if owner not in except_for and room.policy.role(owner) >= least:
+            return index == room.group.own_leaf_index and owner == account
+    return False

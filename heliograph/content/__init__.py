@@ -1,0 +1,1 @@
+"""What is inside the ciphertext, pure: MIMI content, attachments, and the client's half of franking."""

@@ -1,0 +1,278 @@
+"""Making a commit (RFC 9420 §12.4.1), as a member or from outside (§12.4.3.2).
+
+Nothing here changes a state: `build` returns the commit as it travels and the epoch that it begins, which the caller
+takes up when the delivery service has accepted the commit, and drops otherwise.
+
+    proposals --> proposal_rules.apply --> tree'
+                                            |  fresh leaf and path secrets (treekem)
+                                            v
+        provisional context <-- tree hash -- tree''
+              |
+              +--> path secrets sealed --> Commit --> signature, confirmation tag, membership tag --> PublicMessage
+                                                            |
+              GroupInfo, Welcome for each newcomer <--  new Epoch (epoch.advance)
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+from heliograph.mls import key_schedule, proposal_rules, treekem
+from heliograph.mls.commit import Commit, UpdatePath
+from heliograph.mls.credential import Credential
+from heliograph.mls.epoch import Epoch, Provisional, advance, provisional_context
+from heliograph.mls.errors import MLSError, StateError
+from heliograph.mls.extension import Extension
+from heliograph.mls.framing import AuthenticatedContent, FramedContent, MLSMessage, Sender, WireFormat
+from heliograph.mls.group_context import GroupContext
+from heliograph.mls.leaf_node import Capabilities, LeafNode, LeafNodeSource
+from heliograph.mls.proposal import PreSharedKeyID, Proposal, ProposalOrRef, Remove, Update
+from heliograph.mls.proposal_rules import Applied, ProposalPolicy, ReceivedProposal, SentProposal
+from heliograph.mls.ratchet_tree import RatchetTree
+from heliograph.mls.suite import CipherSuite, Random, Secret
+from heliograph.mls.tree_math import LeafIndex, leaf_to_node
+from heliograph.mls.treekem import PathStep, PrivateKeys
+from heliograph.mls.welcome import seal_welcome
+
+
+@dataclass(frozen=True, slots=True)
+class Committer:
+    """Who commits, and upon which epoch; an outsider has no membership key and no keys but its new leaf's."""
+
+    suite: CipherSuite
+    group_context: GroupContext
+    interim_transcript_hash: bytes
+    init_secret: Secret
+    membership_key: Secret | None
+    sender: Sender
+    private_keys: PrivateKeys
+    signature_private_key: Secret
+
+    @classmethod
+    def member(cls, epoch: Epoch) -> "Committer":
+        """Return a member of an epoch as its committer."""
+        return cls(
+            suite=epoch.suite,
+            group_context=epoch.group_context,
+            interim_transcript_hash=epoch.interim_transcript_hash,
+            init_secret=epoch.secrets.init_secret,
+            membership_key=epoch.secrets.membership_key,
+            sender=Sender.member(epoch.own_leaf_index),
+            private_keys=epoch.private_keys,
+            signature_private_key=epoch.signature_private_key,
+        )
+
+    @property
+    def leaf_index(self) -> LeafIndex:
+        """Return the committer's leaf."""
+        return self.private_keys.leaf_index
+
+
+@dataclass(frozen=True, slots=True)
+class LeafChanges:
+    """What to change in the own leaf along with its encryption key; None leaves a part as it is."""
+
+    credential: Credential | None = None
+    capabilities: Capabilities | None = None
+    extensions: tuple[Extension, ...] | None = None
+    signature_private_key: Secret | None = field(default=None, repr=False)
+
+
+class FreshLeaf(NamedTuple):
+    """The leaf that a path puts in place, still without keys and signature, and the key that will sign it."""
+
+    leaf_node: LeafNode
+    signature_private_key: Secret
+
+    @classmethod
+    def of(cls, epoch: Epoch, changes: LeafChanges | None) -> "FreshLeaf":
+        """Return the own leaf of an epoch with changes."""
+        leaf = epoch.tree.leaf(epoch.own_leaf_index)
+        if leaf is None:
+            raise StateError("this member has no leaf")
+        changes = changes or LeafChanges()
+        private_key = changes.signature_private_key or epoch.signature_private_key
+        changed = replace(
+            leaf,
+            signature_key=epoch.suite.signature_public_key(private_key),
+            credential=leaf.credential if changes.credential is None else changes.credential,
+            capabilities=leaf.capabilities if changes.capabilities is None else changes.capabilities,
+            extensions=leaf.extensions if changes.extensions is None else changes.extensions,
+        )
+        return cls(changed, private_key)
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateKeys:
+    """The private keys behind an Update that this member has proposed."""
+
+    encryption_private_key: Secret = field(repr=False)
+    signature_private_key: Secret = field(repr=False)
+
+
+def propose_leaf(epoch: Epoch, changes: LeafChanges | None, random: Random) -> tuple[LeafNode, UpdateKeys]:
+    """Return the own leaf with a fresh encryption key, signed for an Update, and the keys behind it.
+
+    Source: RFC 9420 §12.1.2.
+    """
+    suite = epoch.suite
+    fresh = FreshLeaf.of(epoch, changes)
+    private_key, public_key = suite.derive_key_pair(random(suite.hash_length))
+    unsigned = replace(
+        fresh.leaf_node,
+        encryption_key=public_key,
+        leaf_node_source=LeafNodeSource.UPDATE,
+        lifetime=None,
+        parent_hash=None,
+    )
+    signed = unsigned.sign(suite, fresh.signature_private_key, epoch.group_context.group_id, epoch.own_leaf_index)
+    return signed, UpdateKeys(private_key, fresh.signature_private_key)
+
+
+def choose_proposals(
+    epoch: Epoch,
+    waiting: Sequence[ReceivedProposal],
+    by_value: Sequence[Proposal],
+    *,
+    now_s: int,
+    policy: ProposalPolicy,
+) -> tuple[list[ReceivedProposal], Applied]:
+    """Return those of the waiting proposals that can be committed with the ones by value, and what all lead to.
+
+    Raises what `proposal_rules.apply` raises, for `by_value` alone. Source: RFC 9420 §12.2, §12.4.
+    """
+    own = Sender.member(epoch.own_leaf_index)
+
+    def apply(chosen: Sequence[ReceivedProposal]) -> Applied:
+        return proposal_rules.apply(
+            epoch.suite,
+            epoch.group_context,
+            epoch.tree,
+            [*(received.sent() for received in chosen), *(SentProposal(proposal, own) for proposal in by_value)],
+            committer=epoch.own_leaf_index,
+            now_s=now_s,
+            policy=policy,
+        )
+
+    # Where a Remove and an Update are for one leaf, the Remove goes first and so wins (§12.2).
+    candidates = sorted(
+        (received for received in waiting if not (isinstance(received.proposal, Update) and received.sender == own)),
+        key=lambda received: not isinstance(received.proposal, Remove),
+    )
+    try:
+        return candidates, apply(candidates)
+    except MLSError:
+        chosen, applied = list[ReceivedProposal](), apply([])
+    for received in candidates:
+        try:
+            applied = apply([*chosen, received])
+        except MLSError:
+            continue
+        chosen.append(received)
+    return chosen, applied
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltCommit:
+    """A commit as it travels, and the epoch that it begins for its sender."""
+
+    commit: bytes
+    welcome: bytes | None
+    group_info: bytes
+    epoch: Epoch
+    encryption_secret: Secret = field(repr=False)
+
+
+class _NewPath(NamedTuple):
+    tree: RatchetTree
+    path: UpdatePath | None
+    steps: tuple[PathStep, ...]
+    private_keys: PrivateKeys
+    commit_secret: Secret
+
+
+def build(
+    committer: Committer,
+    proposals: Sequence[ProposalOrRef],
+    applied: Applied,
+    *,
+    fresh_leaf: FreshLeaf | None,
+    psks: Sequence[tuple[PreSharedKeyID, bytes]],
+    authenticated_data: bytes,
+    random: Random,
+) -> BuiltCommit:
+    """Return the commit of `proposals`, which lead to `applied`.
+
+    fresh_leaf: what the committer's leaf becomes, or None for a commit without a path. Source: RFC 9420 §12.4.1.
+    """
+    suite = committer.suite
+    if fresh_leaf is None:
+        zero = key_schedule.zero_secret(suite)
+        made = _NewPath(applied.tree, None, (), committer.private_keys, zero)
+        signature_private_key = committer.signature_private_key
+    else:
+        made = _make_path(committer, applied, fresh_leaf, random)
+        signature_private_key = fresh_leaf.signature_private_key
+    content = FramedContent(
+        group_id=committer.group_context.group_id,
+        epoch=committer.group_context.epoch,
+        sender=committer.sender,
+        authenticated_data=authenticated_data,
+        content=Commit(tuple(proposals), made.path),
+    )
+    signed = content.sign(suite, committer.signature_private_key, WireFormat.PUBLIC_MESSAGE, committer.group_context)
+    provisional = Provisional(
+        tree=made.tree,
+        extensions=applied.extensions,
+        private_keys=made.private_keys,
+        signature_private_key=signature_private_key,
+        commit_secret=made.commit_secret,
+        psk_secret=key_schedule.psk_secret(suite, psks),
+        init_secret=committer.init_secret,
+    )
+    epoch, schedule = advance(suite, committer.group_context, committer.interim_transcript_hash, signed, provisional)
+    group_info = epoch.group_info()
+    welcome = None
+    if applied.newcomers:
+        welcome = seal_welcome(
+            suite,
+            group_info=group_info,
+            schedule=schedule,
+            sender=committer.leaf_index,
+            steps=made.steps,
+            newcomers=applied.newcomers,
+            psks=[identifier for identifier, _ in psks],
+        )
+    return BuiltCommit(
+        commit=_framed(committer, signed, epoch.confirmation_tag),
+        welcome=None if welcome is None else MLSMessage(welcome).encode(),
+        group_info=MLSMessage(group_info).encode(),
+        epoch=epoch,
+        encryption_secret=schedule.encryption_secret,
+    )
+
+
+def _make_path(committer: Committer, applied: Applied, fresh_leaf: FreshLeaf, random: Random) -> _NewPath:
+    suite, own = committer.suite, committer.leaf_index
+    leaf_private_key, leaf_public_key = suite.derive_key_pair(random(suite.hash_length))
+    steps, commit_secret = treekem.create_path(suite, applied.tree, own, random)
+    tree, parent_hash = applied.tree.merge_path(suite, own, [step.public_key for step in steps])
+    leaf_node = replace(
+        fresh_leaf.leaf_node,
+        encryption_key=leaf_public_key,
+        leaf_node_source=LeafNodeSource.COMMIT,
+        lifetime=None,
+        parent_hash=parent_hash,
+    ).sign(suite, fresh_leaf.signature_private_key, committer.group_context.group_id, own)
+    tree = tree.set_leaf(own, leaf_node)
+    context = provisional_context(suite, committer.group_context, tree, applied.extensions).encode()
+    added = [leaf_index for leaf_index, _ in applied.newcomers]
+    path = UpdatePath(leaf_node, treekem.seal_path(suite, tree, own, steps, context, added))
+    private_keys = PrivateKeys(own, {**committer.private_keys.keys, leaf_to_node(own): leaf_private_key})
+    return _NewPath(tree, path, steps, private_keys.with_path(steps), commit_secret)
+
+
+def _framed(committer: Committer, signed: AuthenticatedContent, confirmation_tag: bytes) -> bytes:
+    confirmed = replace(signed, auth=replace(signed.auth, confirmation_tag=confirmation_tag))
+    message = confirmed.to_public_message(committer.suite, committer.membership_key, committer.group_context)
+    return MLSMessage(message).encode()

@@ -1,0 +1,316 @@
+"""Cipher suites and the labelled functions over them (RFC 9420 §5.1, §5.2, §8, §17.1).
+
+Theory of operation. A cipher suite is one row of `_SUITES`: an HPKE suite, a hash, an AEAD and a signature
+scheme. All else is common: every hash input, signature, encryption and key derivation of MLS carries a label
+that starts with "MLS 1.0 ", so that a value made for one purpose never passes for another. Callers name
+labels without that prefix (`ref_hash` alone takes it whole, as the RFC writes it).
+
+    suite = cipher_suite(1)
+    suite.sign_with_label(private, "LeafNodeTBS", content)
+
+A suite that is not in the table raises UnsupportedError; adding one is adding a row.
+"""
+
+import hashlib
+import hmac
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+
+from cryptography.exceptions import InvalidSignature, InvalidTag
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
+from cryptography.hazmat.primitives.hpke import AEAD, KDF
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from heliograph.mls.codec import Reader, Struct, Writer
+from heliograph.mls.errors import DecodeError, UnsupportedError, VerificationError
+from heliograph.mls.hpke import (
+    Hpke,
+    P256Kem,
+    Random,
+    Secret,
+    X25519Kem,
+    hkdf_expand,
+    hkdf_extract,
+    p256_public_key,
+)
+
+__all__ = [
+    "CipherSuite",
+    "HPKECiphertext",
+    "Random",
+    "Secret",
+    "SignatureKeyPair",
+    "SignatureScheme",
+    "cipher_suite",
+]
+
+MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519 = 0x0001
+MLS_128_DHKEMP256_AES128GCM_SHA256_P256 = 0x0002
+MLS_128_DHKEMX25519_CHACHA20POLY1305_SHA256_Ed25519 = 0x0003
+
+
+@dataclass(frozen=True, slots=True)
+class HPKECiphertext(Struct):
+    """What EncryptWithLabel gives. Source: RFC 9420 §7.6."""
+
+    kem_output: bytes
+    ciphertext: bytes
+
+    def write(self, writer: Writer) -> None:
+        """Append the encoding."""
+        writer.opaque(self.kem_output)
+        writer.opaque(self.ciphertext)
+
+    @classmethod
+    def read(cls, reader: Reader) -> "HPKECiphertext":
+        """Read one; raises DecodeError."""
+        return cls(reader.opaque(), reader.opaque())
+
+
+@dataclass(frozen=True, slots=True)
+class SignatureKeyPair:
+    """A signature key pair in the encoding that MLS uses for its scheme."""
+
+    private: Secret
+    public: bytes
+
+
+class SignatureScheme(ABC):
+    """A signature scheme on raw key bytes. Source: RFC 9420 §5.1.1, §17.1."""
+
+    @abstractmethod
+    def generate(self, random: Random) -> SignatureKeyPair:
+        """Return a key pair made from `random`."""
+
+    @abstractmethod
+    def public(self, private: bytes) -> bytes:
+        """Return the public key of a private key; raises DecodeError."""
+
+    @abstractmethod
+    def sign(self, private: bytes, message: bytes) -> bytes:
+        """Return a signature; raises DecodeError for an unusable key."""
+
+    @abstractmethod
+    def verify(self, public: bytes, message: bytes, signature: bytes) -> None:
+        """Raise VerificationError unless the signature is this key's over this message."""
+
+
+class Ed25519(SignatureScheme):
+    """Ed25519; private keys are 32-byte seeds, public keys 32 bytes."""
+
+    def generate(self, random: Random) -> SignatureKeyPair:
+        """Return a key pair made from 32 random bytes."""
+        seed = random(32)
+        return SignatureKeyPair(Secret(seed), self.public(seed))
+
+    def public(self, private: bytes) -> bytes:
+        """Return the 32 public bytes."""
+        return self._key(private).public_key().public_bytes_raw()
+
+    def sign(self, private: bytes, message: bytes) -> bytes:
+        """Return a 64-byte signature."""
+        return self._key(private).sign(message)
+
+    def verify(self, public: bytes, message: bytes, signature: bytes) -> None:
+        """Raise VerificationError unless the signature is this key's over this message."""
+        try:
+            ed25519.Ed25519PublicKey.from_public_bytes(public).verify(signature, message)
+        except (InvalidSignature, ValueError) as error:
+            raise VerificationError("signature does not verify") from error
+
+    @staticmethod
+    def _key(private: bytes) -> ed25519.Ed25519PrivateKey:
+        if len(private) != 32:
+            raise DecodeError("an Ed25519 private key has 32 bytes")
+        return ed25519.Ed25519PrivateKey.from_private_bytes(private)
+
+
+class EcdsaP256(SignatureScheme):
+    """ECDSA on P-256 with SHA-256; DER signatures, uncompressed public points, 32-byte scalars."""
+
+    _kem = P256Kem()
+
+    def generate(self, random: Random) -> SignatureKeyPair:
+        """Return a key pair made from 32 random bytes, by the derivation that HPKE uses for this curve."""
+        private, public = self._kem.derive_key_pair(random(32))
+        return SignatureKeyPair(private, public)
+
+    def public(self, private: bytes) -> bytes:
+        """Return the 65-byte uncompressed point."""
+        key = self._kem.private_key(private).public_key()
+        return key.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+
+    def sign(self, private: bytes, message: bytes) -> bytes:
+        """Return a DER-encoded signature."""
+        return self._kem.private_key(private).sign(message, ec.ECDSA(hashes.SHA256()))
+
+    def verify(self, public: bytes, message: bytes, signature: bytes) -> None:
+        """Raise VerificationError unless the signature is this key's over this message."""
+        try:
+            p256_public_key(public).verify(signature, message, ec.ECDSA(hashes.SHA256()))
+        except (InvalidSignature, DecodeError, ValueError) as error:
+            raise VerificationError("signature does not verify") from error
+
+
+@dataclass(frozen=True, slots=True)
+class CipherSuite:
+    """The algorithms of a group, and the labelled functions of MLS over them."""
+
+    id: int
+    name: str
+    hpke: Hpke = field(repr=False)
+    hash_name: str
+    aead: type[AESGCM] | type[ChaCha20Poly1305] = field(repr=False)
+    aead_key_length: int
+    signature: SignatureScheme = field(repr=False)
+    aead_nonce_length: int = 12
+    hash_length: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "hash_length", hashlib.new(self.hash_name).digest_size)
+
+    def hash(self, data: bytes) -> bytes:
+        """Return the suite's hash, `hash_length` bytes."""
+        return hashlib.new(self.hash_name, data).digest()
+
+    def mac(self, key: bytes, data: bytes) -> bytes:
+        """Return the suite's HMAC, `hash_length` bytes."""
+        return hmac.digest(key, data, self.hash_name)
+
+    def verify_mac(self, key: bytes, data: bytes, tag: bytes) -> None:
+        """Raise VerificationError unless `tag` is the HMAC of `data`."""
+        if not hmac.compare_digest(self.mac(key, data), tag):
+            raise VerificationError("MAC does not match")
+
+    def extract(self, salt: bytes, ikm: bytes) -> Secret:
+        """Return KDF.Extract, `hash_length` bytes."""
+        return hkdf_extract(self.hash_name, salt, ikm)
+
+    def expand(self, secret: bytes, info: bytes, length: int) -> Secret:
+        """Return KDF.Expand to `length` bytes."""
+        return hkdf_expand(self.hash_name, secret, info, length)
+
+    def expand_with_label(self, secret: bytes, label: str, context: bytes, length: int) -> Secret:
+        """Return ExpandWithLabel to `length` bytes. Source: RFC 9420 §8."""
+        writer = Writer()
+        writer.uint16(length)
+        writer.opaque(b"MLS 1.0 " + label.encode())
+        writer.opaque(context)
+        return self.expand(secret, writer.getvalue(), length)
+
+    def derive_secret(self, secret: bytes, label: str) -> Secret:
+        """Return DeriveSecret, `hash_length` bytes. Source: RFC 9420 §8."""
+        return self.expand_with_label(secret, label, b"", self.hash_length)
+
+    def derive_tree_secret(self, secret: bytes, label: str, generation: int, length: int) -> Secret:
+        """Return DeriveTreeSecret to `length` bytes. Source: RFC 9420 §9."""
+        return self.expand_with_label(secret, label, generation.to_bytes(4), length)
+
+    def ref_hash(self, label: str, value: bytes) -> bytes:
+        """Return RefHash of `value`, `hash_length` bytes; this label is taken whole, with its "MLS 1.0 ".
+
+        Source: RFC 9420 §5.2.
+        """
+        writer = Writer()
+        writer.opaque(label.encode())
+        writer.opaque(value)
+        return self.hash(writer.getvalue())
+
+    def sign_with_label(self, private: bytes, label: str, content: bytes) -> bytes:
+        """Return SignWithLabel. Source: RFC 9420 §5.1.2."""
+        return self.signature.sign(private, _labelled(label, content))
+
+    def verify_with_label(self, public: bytes, label: str, content: bytes, signature: bytes) -> None:
+        """Raise VerificationError unless VerifyWithLabel holds. Source: RFC 9420 §5.1.2."""
+        self.signature.verify(public, _labelled(label, content), signature)
+
+    def generate_signature_key(self, random: Random) -> SignatureKeyPair:
+        """Return a new signature key pair."""
+        return self.signature.generate(random)
+
+    def signature_public_key(self, private: bytes) -> bytes:
+        """Return the public key of a signature private key; raises DecodeError."""
+        return self.signature.public(private)
+
+    def encrypt_with_label(self, public: bytes, label: str, context: bytes, plaintext: bytes) -> HPKECiphertext:
+        """Return EncryptWithLabel to an HPKE public key. Source: RFC 9420 §5.1.3."""
+        return HPKECiphertext(*self.hpke.seal(public, _labelled(label, context), plaintext))
+
+    def decrypt_with_label(self, private: bytes, label: str, context: bytes, ciphertext: HPKECiphertext) -> Secret:
+        """Return DecryptWithLabel; raises VerificationError when it fails. Source: RFC 9420 §5.1.3."""
+        return self.hpke.open(private, _labelled(label, context), ciphertext.kem_output, ciphertext.ciphertext)
+
+    def derive_key_pair(self, ikm: bytes) -> tuple[Secret, bytes]:
+        """Return the HPKE (private, public) key pair that follows from `ikm`. Source: RFC 9180 §7.1.3."""
+        return self.hpke.derive_key_pair(ikm)
+
+    def validate_hpke_public_key(self, public: bytes) -> None:
+        """Raise DecodeError unless `public` is a usable HPKE public key of this suite."""
+        self.hpke.dh_kem.check_public_key(public)
+
+    def seal(self, key: bytes, nonce: bytes, aad: bytes, plaintext: bytes) -> bytes:
+        """Return the AEAD ciphertext with its tag."""
+        return self.aead(key).encrypt(nonce, plaintext, aad)
+
+    def open(self, key: bytes, nonce: bytes, aad: bytes, ciphertext: bytes) -> Secret:
+        """Return the AEAD plaintext; raises VerificationError when it does not decrypt."""
+        try:
+            return Secret(self.aead(key).decrypt(nonce, ciphertext, aad))
+        except (InvalidTag, ValueError) as error:
+            raise VerificationError("AEAD decryption failed") from error
+
+
+def cipher_suite(suite_id: int) -> CipherSuite:
+    """Return the cipher suite of this number; raises UnsupportedError. Source: RFC 9420 §17.1."""
+    try:
+        return _SUITES[suite_id]
+    except KeyError:
+        raise UnsupportedError(f"cipher suite 0x{suite_id:04x} is not supported") from None
+
+
+def _labelled(label: str, content: bytes) -> bytes:
+    writer = Writer()
+    writer.opaque(b"MLS 1.0 " + label.encode())
+    writer.opaque(content)
+    return writer.getvalue()
+
+
+_X25519 = X25519Kem()
+_P256 = P256Kem()
+_ED25519 = Ed25519()
+_ECDSA_P256 = EcdsaP256()
+
+_SUITES = {
+    suite.id: suite
+    for suite in (
+        CipherSuite(
+            id=MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519,
+            name="MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519",
+            hpke=Hpke(_X25519, KDF.HKDF_SHA256, 1, "sha256", AEAD.AES_128_GCM, 1),
+            hash_name="sha256",
+            aead=AESGCM,
+            aead_key_length=16,
+            signature=_ED25519,
+        ),
+        CipherSuite(
+            id=MLS_128_DHKEMP256_AES128GCM_SHA256_P256,
+            name="MLS_128_DHKEMP256_AES128GCM_SHA256_P256",
+            hpke=Hpke(_P256, KDF.HKDF_SHA256, 1, "sha256", AEAD.AES_128_GCM, 1),
+            hash_name="sha256",
+            aead=AESGCM,
+            aead_key_length=16,
+            signature=_ECDSA_P256,
+        ),
+        CipherSuite(
+            id=MLS_128_DHKEMX25519_CHACHA20POLY1305_SHA256_Ed25519,
+            name="MLS_128_DHKEMX25519_CHACHA20POLY1305_SHA256_Ed25519",
+            hpke=Hpke(_X25519, KDF.HKDF_SHA256, 1, "sha256", AEAD.CHACHA20_POLY1305, 3),
+            hash_name="sha256",
+            aead=ChaCha20Poly1305,
+            aead_key_length=32,
+            signature=_ED25519,
+        ),
+    )
+}

@@ -1,0 +1,1 @@
+"""Hints that a topic has grown. Losing one costs latency, never an entry."""

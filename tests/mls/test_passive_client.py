@@ -1,0 +1,67 @@
+"""A member that only listens: joins by the official Welcomes and follows the official commits."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from heliograph.mls.framing import MLSMessage
+from heliograph.mls.group import Group, join
+from heliograph.mls.key_package import KeyPackage, KeyPackageBundle
+from heliograph.mls.proposal import ProposalType
+from heliograph.mls.proposal_rules import ProposalPolicy
+from heliograph.mls.suite import Secret
+from tests import vectors
+
+SUITES = (1, 2, 3)
+# The vectors use pre-shared keys, which our own groups do not permit.
+POLICY = ProposalPolicy(
+    member=frozenset(ProposalType), external=frozenset(ProposalType), new_member=frozenset(ProposalType)
+)
+
+
+def bundle_of(case: dict[str, Any]) -> KeyPackageBundle:
+    key_package = MLSMessage.decode(bytes.fromhex(case["key_package"])).body
+    assert isinstance(key_package, KeyPackage)
+    return KeyPackageBundle(
+        key_package,
+        Secret(bytes.fromhex(case["init_priv"])),
+        Secret(bytes.fromhex(case["encryption_priv"])),
+    )
+
+
+def psks_of(case: dict[str, Any]) -> Mapping[bytes, bytes]:
+    return {bytes.fromhex(psk["psk_id"]): bytes.fromhex(psk["psk"]) for psk in case["external_psks"]}
+
+
+def joined(case: dict[str, Any], now_s: int) -> Group:
+    tree = case["ratchet_tree"]
+    return join(
+        bytes.fromhex(case["welcome"]),
+        bytes.fromhex(tree) if tree else None,
+        bundle_of(case),
+        bytes.fromhex(case["signature_priv"]),
+        now_s=now_s,
+        psks=psks_of(case),
+    )
+
+
+def followed(group: Group, case: dict[str, Any], now_s: int) -> None:
+    for epoch in case["epochs"]:
+        for message in (*epoch["proposals"], epoch["commit"]):
+            group, _ = group.receive(bytes.fromhex(message), now_s=now_s, psks=psks_of(case), policy=POLICY)
+        assert group.epoch_authenticator == bytes.fromhex(epoch["epoch_authenticator"])
+
+
+@pytest.mark.rule("RFC 9420 §12.4.3.1")
+def test_every_official_welcome_leads_into_its_epoch(now_s: int):
+    for case in vectors.cases("mls/passive-client-welcome.json", SUITES):
+        group = joined(case, now_s)
+        assert group.epoch_authenticator == bytes.fromhex(case["initial_epoch_authenticator"])
+        followed(group, case, now_s)
+
+
+@pytest.mark.rule("RFC 9420 §12.4.2")
+def test_every_official_commit_leads_into_its_epoch(now_s: int):
+    for case in vectors.cases("mls/passive-client-handling-commit.json", SUITES):
+        followed(joined(case, now_s), case, now_s)
