@@ -33,7 +33,7 @@ MEANINGS = {
     ExitCode.RESTRICTED: "moderation has restricted it",
     ExitCode.NOT_VERIFIED: "a proof, a signature or a sealed message does not hold",
     ExitCode.TRY_AGAIN: "the server cannot be reached or is overloaded; nothing is lost",
-    ExitCode.BUSY: "another process uses this device's store, or this server's data",
+    ExitCode.BUSY: "another process uses this device's store, this server's data or its address",
     ExitCode.INTERRUPTED: "interrupted",
     ExitCode.PIPE_CLOSED: "whoever read the results stopped reading",
 }

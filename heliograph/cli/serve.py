@@ -5,8 +5,12 @@ has to say goes to its log, on standard error.
 """
 
 import asyncio
+import errno
 import ipaddress
+import os
 import sys
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -26,7 +30,9 @@ MAX_PORT = 65535
 def serve_command(
     data: Annotated[Path | None, typer.Option(help="The folder of the server's data.")] = None,
     listen: Annotated[str, typer.Option(metavar="HOST:PORT")] = "127.0.0.1:8470",
-    domain: Annotated[str, typer.Option(help="The server's name in every id; fixed at the first start.")] = "localhost",
+    domain: Annotated[
+        str | None, typer.Option(help="The server's name in every id; fixed at the first start (localhost).")
+    ] = None,
     registration: Annotated[
         str, typer.Option(metavar="invitation|open", help="Who may found an account.")
     ] = "invitation",
@@ -99,6 +105,7 @@ def _registration(word: str) -> Registration:
 
 def _serve(config: Config, output: Output) -> None:
     from heliograph.server.app import Announcement, serve
+    from heliograph.server.logs import configure_logs
 
     def announce(announcement: Announcement) -> None:
         invitation = announcement.first_invitation
@@ -107,9 +114,33 @@ def _serve(config: Config, output: Output) -> None:
             lines.append(f"Invitation for the first administrator (works once): {invitation}")
         output.tell("listening", "\n".join(lines), url=announcement.url, first_invitation=invitation)
 
-    if sys.platform == "win32":
-        asyncio.run(serve(config, announce))
-    else:
-        import uvloop
+    configure_logs()
+    with _refusals_become_exit_codes(config):
+        if sys.platform == "win32":
+            asyncio.run(serve(config, announce))
+        else:
+            import uvloop
 
-        uvloop.run(serve(config, announce))
+            uvloop.run(serve(config, announce))
+
+
+@contextmanager
+def _refusals_become_exit_codes(config: Config) -> Generator[None]:
+    from heliograph.server.data_directory import DataDirectoryBusyError, DataDirectoryError
+    from heliograph.server.db.schema import DatabaseRefusedError
+    from heliograph.server.limits import LimitsError
+    from heliograph.server.secrets import SecretsError
+
+    try:
+        yield
+    except DataDirectoryBusyError as error:
+        raise CommandError(ExitCode.BUSY, str(error)) from None
+    except (DataDirectoryError, LimitsError) as error:
+        raise CommandError(ExitCode.USAGE, str(error)) from None
+    except (DatabaseRefusedError, SecretsError) as error:
+        raise CommandError(ExitCode.REFUSED, str(error)) from None
+    except OSError as error:
+        if error.errno in (errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES):
+            place = f"{config.host}:{config.port}"
+            raise CommandError(ExitCode.BUSY, f"--listen {place}: {os.strerror(error.errno).lower()}") from None
+        raise CommandError(ExitCode.FAILED, str(error)) from None

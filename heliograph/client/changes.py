@@ -80,7 +80,16 @@ class LeaveRoom(Intent, frozen=True, tag="leave"):
 
 
 class JoinFromOutside(Intent, frozen=True, tag="join-from-outside"):
-    """Join a room by an external commit: as a new device of a participant, or after this device lost its place."""
+    """Join a room by an external commit: as a new device of a participant, or after this device lost its place.
+
+    `restored`: the server was restored from a backup, so the room may be at an older epoch than was seen.
+    """
+
+    restored: bool = False
+
+
+class NameRoom(Intent, frozen=True, tag="name-room"):
+    """Say again what a room is called, for those who came in from outside."""
 
 
 class CallOnce(Intent, frozen=True, tag="call"):
@@ -90,7 +99,9 @@ class CallOnce(Intent, frozen=True, tag="call"):
     request: bytes
 
 
-AnyIntent: TypeAlias = SendContent | CreateGroup | ChangeMembers | TendRoom | LeaveRoom | JoinFromOutside | CallOnce
+AnyIntent: TypeAlias = (
+    SendContent | CreateGroup | ChangeMembers | TendRoom | LeaveRoom | JoinFromOutside | NameRoom | CallOnce
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,7 +259,7 @@ class Tell:
 
 @dataclass(frozen=True, slots=True)
 class MetaSaved:
-    """A named value of the device: its identity, its server, the incarnation that its cursors stand under."""
+    """A named value of the device (see `meta` in schema.sql); an empty one is deleted."""
 
     name: str
     value: bytes = field(repr=False)

@@ -12,7 +12,7 @@ caller keeps what it has. Building never changes state: a commit is built as a `
 force when the server has accepted it.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal, TypeAlias
 
@@ -20,41 +20,35 @@ from heliograph.client.identity import (
     CredentialError,
     Identity,
     KnownAccount,
-    departed,
     validate_credential,
-    validate_successor,
 )
 from heliograph.content.framing import decode_application_data
 from heliograph.content.franking import (
     Envelope,
     Franked,
     Verified,
-    VerifyStamp,
     franking_tag,
     verify_received,
 )
 from heliograph.mls.errors import MLSError, ValidationError, VerificationError
-from heliograph.mls.extension import Extension, RequiredCapabilities
+from heliograph.mls.extension import RequiredCapabilities
 from heliograph.mls.group import (
     Group,
     PendingCommit,
     ReceivedApplication,
-    ReceivedCommit,
     create_group,
     join,
     join_external,
 )
-from heliograph.mls.key_package import KeyPackage, KeyPackageBundle
+from heliograph.mls.key_package import KeyPackageBundle
 from heliograph.mls.leaf_node import Capabilities, LeafNode, Lifetime
-from heliograph.mls.proposal import Add, GroupContextExtensions, Proposal, Remove
-from heliograph.mls.proposal_rules import ReceivedProposal
 from heliograph.mls.ratchet_tree import Member, RatchetTree
 from heliograph.mls.suite import Random, cipher_suite
 from heliograph.mls.tree_math import LeafIndex
-from heliograph.wire.events import CommitEvent, MessageEvent, ProposalEvent
-from heliograph.wire.frank import encode_frank, frank_aad, tag_in
+from heliograph.wire.events import MessageEvent
+from heliograph.wire.frank import encode_frank, frank_aad, stamp_verifier, tag_in
 from heliograph.wire.ids import AccountId, DeviceId, RoomId, group_id, parse_device_uri, room_uri, user_uri
-from heliograph.wire.room_policy import APP_DATA_DICTIONARY, Change, Role, RoomPolicy, check_change
+from heliograph.wire.room_policy import APP_DATA_DICTIONARY, Role, RoomPolicy
 
 SUITE_ID: Final = 1
 DAY_S: Final = 86_400
@@ -66,7 +60,7 @@ CAPABILITIES: Final = Capabilities(cipher_suites=(SUITE_ID,), extensions=(APP_DA
 Standing = Literal["active", "lost", "left"]
 
 
-class MissingAccounts(Exception):  # noqa: N818: not an error, but a question
+class MissingAccounts(Exception):
     """These accounts' chains must be fetched before a step can be judged."""
 
     def __init__(self, accounts: frozenset[AccountId]) -> None:
@@ -148,20 +142,6 @@ class NotShown:
     detail: str
 
 
-@dataclass(frozen=True, slots=True)
-class SeenCommit:
-    """What a commit did: by whom, which accounts and devices came and went, and whether this device is out."""
-
-    by: AccountId
-    by_device: DeviceId
-    external: bool
-    joined: tuple[AccountId, ...]
-    left: tuple[AccountId, ...]
-    added: tuple[tuple[AccountId, DeviceId], ...]
-    removed: tuple[tuple[AccountId, DeviceId], ...]
-    removed_self: bool
-
-
 Opened: TypeAlias = OpenedMessage | NotShown
 
 
@@ -184,6 +164,41 @@ def device_of(leaf: LeafNode) -> tuple[AccountId, DeviceId]:
     except ValueError:
         raise CredentialError("the leaf's credential is not a device URI") from None
     return account, device
+
+
+def validate_leaves(members: Sequence[Member], policy: RoomPolicy, accounts: Accounts, *, catching_up: bool) -> None:
+    """Check that every leaf is a device of a participant.
+
+    Raises:
+        MissingAccounts: chains must be fetched first.
+        CredentialError: one is not, by a chain that is as new as can be had.
+    """
+    missing: set[AccountId] = set()
+    for member in members:
+        uri = uri_of(member.leaf_node)
+        account, _ = device_of(member.leaf_node)
+        try:
+            validate_credential(
+                uri,
+                member.leaf_node.signature_key,
+                domain=policy.domain,
+                known=accounts.known.get(account),
+                participants=policy.present(),
+                catching_up=catching_up,
+            )
+        except CredentialError:
+            if account in accounts.fresh:
+                raise
+            missing.add(account)
+    if missing:
+        raise MissingAccounts(frozenset(missing))
+
+
+def pending_change(after: Room, epoch: int, pending: PendingCommit, *, external: bool = False) -> PendingChange:
+    """Return a built commit with the room that it leads to from `epoch`."""
+    return PendingChange(
+        after, epoch, pending.commit, pending.welcome, pending.group_info, pending.ratchet_tree, external
+    )
 
 
 # ---------------------------------------------------------------------------------------- beginning and joining
@@ -275,7 +290,7 @@ def join_from_outside(
     if epoch < least_epoch:
         raise ValidationError("the server offers an older epoch of the room than this device has seen")
     after = _judged(identity, room, pending.group, 0, franking_key, accounts)
-    return _pending(after, epoch, pending, external=True)
+    return pending_change(after, epoch, pending, external=True)
 
 
 def _judged(identity: Identity, room: RoomId, group: Group, seq: int, franking_key: bytes, accounts: Accounts) -> Room:
@@ -285,7 +300,7 @@ def _judged(identity: Identity, room: RoomId, group: Group, seq: int, franking_k
     policy = RoomPolicy.from_extensions(group.group_context.extensions)
     if policy.domain != identity.domain or policy.franking_key != franking_key:
         raise ValidationError("the room's policy names another server or another franking key")
-    _validate_leaves(group.members(), policy, accounts, catching_up=True)
+    validate_leaves(group.members(), policy, accounts, catching_up=True)
     return Room(room, group, policy, seq)
 
 
@@ -304,7 +319,6 @@ def open_message(
     seq: int,
     event: MessageEvent,
     *,
-    verify_stamp: VerifyStamp,
     arrived_at_ms: int | None,
 ) -> tuple[Room, Opened]:
     """Open a message of the room and check all that must hold before it is shown.
@@ -331,7 +345,7 @@ def open_message(
             sender_uri=user_uri(room.policy.domain, account),
             room_uri=room.uri,
             after_room_seq=room.seq,
-            verify_stamp=verify_stamp,
+            verify_stamp=stamp_verifier(room.policy.franking_key),
             arrived_at_ms=arrived_at_ms,
         )
     except MLSError as error:
@@ -339,9 +353,7 @@ def open_message(
     return here, OpenedMessage(verified, received.application_data, envelope, account, device)
 
 
-def verify_own(
-    room: Room, seq: int, event: MessageEvent, application_data: bytes, verify_stamp: VerifyStamp
-) -> Envelope:
+def verify_own(room: Room, seq: int, event: MessageEvent, application_data: bytes) -> Envelope:
     """Check the server's stamp on a message of this device's own, which it cannot decrypt.
 
     Raises:
@@ -349,221 +361,6 @@ def verify_own(
     """
     envelope = Envelope(event.accepted_at_ms, seq, event.epoch, encode_frank(event.frank))
     content = decode_application_data(application_data)
+    verify_stamp = stamp_verifier(room.policy.franking_key)
     verify_stamp(franking_tag(content.salt, application_data), content.sender_uri, room.uri, envelope)
     return envelope
-
-
-# ------------------------------------------------------------------------------------------- proposals and commits
-
-
-def receive_proposal(room: Room, seq: int, event: ProposalEvent) -> tuple[Room, ReceivedProposal]:
-    """Keep a proposal for the next commit.
-
-    Raises:
-        MLSError: it does not hold, or is no proposal.
-    """
-    group, received = room.group.receive(event.proposal, now_s=event.accepted_at_ms // 1000)
-    if not isinstance(received, ReceivedProposal):
-        raise ValidationError("the server calls something a proposal that is none")
-    return replace(room, group=group, seq=seq), received
-
-
-def receive_commit(
-    room: Room, seq: int, event: CommitEvent, *, accounts: Accounts, catching_up: bool
-) -> tuple[Room, SeenCommit]:
-    """Move to the next epoch by another device's commit, if everyone in it is who they say and may do this.
-
-    Raises:
-        MissingAccounts: chains must be fetched first.
-        MLSError, Problem: the commit does not hold; the room stays as it was.
-    """
-    group, received = room.group.receive(event.commit, now_s=event.accepted_at_ms // 1000)
-    if not isinstance(received, ReceivedCommit):
-        raise ValidationError("the server calls something a commit that is none")
-    return _judge_commit(room, seq, group, received, accounts, catching_up)
-
-
-def _judge_commit(
-    room: Room, seq: int, group: Group, received: ReceivedCommit, accounts: Accounts, catching_up: bool
-) -> tuple[Room, SeenCommit]:
-    added = tuple(device_of(member.leaf_node) for member in received.added)
-    removed = tuple(device_of(member.leaf_node) for member in received.removed)
-    committer = (group if received.external else room.group).tree.leaf(received.committer)
-    if committer is None:
-        raise ValidationError("the committer has no leaf")
-    by, by_device = device_of(committer)
-    if received.removed_self:
-        seen = SeenCommit(by, by_device, received.external, (), (), added, removed, removed_self=True)
-        return replace(room, group=group, seq=seq, standing="left"), seen
-    for member in received.updated:
-        before_leaf = room.group.tree.leaf(member.leaf_index)
-        if before_leaf is not None:
-            validate_successor(before_leaf.credential, member.leaf_node.credential)
-    before, after = room.policy, RoomPolicy.from_extensions(group.group_context.extensions)
-    _validate_leaves((*received.added, *received.updated), after, accounts, catching_up=catching_up)
-    here = replace(room, group=group, policy=after, seq=seq)
-    check_change(
-        before,
-        after,
-        Change(
-            committer=by,
-            external=received.external,
-            added=tuple(uri_of(member.leaf_node) for member in received.added),
-            removed=tuple(uri_of(member.leaf_node) for member in received.removed),
-            present=here.uris(),
-        ),
-    )
-    return here, SeenCommit(
-        by=by,
-        by_device=by_device,
-        external=received.external,
-        joined=tuple(sorted(after.present() - before.present())),
-        left=tuple(sorted(before.present() - after.present())),
-        added=tuple(one for one in added if one not in removed),
-        removed=tuple(one for one in removed if one not in added),
-        removed_self=False,
-    )
-
-
-def _validate_leaves(members: Sequence[Member], policy: RoomPolicy, accounts: Accounts, *, catching_up: bool) -> None:
-    missing: set[AccountId] = set()
-    for member in members:
-        uri = uri_of(member.leaf_node)
-        account, _ = device_of(member.leaf_node)
-        try:
-            validate_credential(
-                uri,
-                member.leaf_node.signature_key,
-                domain=policy.domain,
-                known=accounts.known.get(account),
-                participants=policy.present(),
-                catching_up=catching_up,
-            )
-        except CredentialError:
-            if account in accounts.fresh:
-                raise
-            missing.add(account)
-    if missing:
-        raise MissingAccounts(frozenset(missing))
-
-
-def check_key_package(
-    key_package: KeyPackage, account: AccountId, device: DeviceId, policy: RoomPolicy, accounts: Accounts, now_s: int
-) -> None:
-    """Check a claimed key package before its device is added.
-
-    Raises:
-        MLSError: it is not valid, or not of this device.
-    """
-    key_package.validate(cipher_suite(SUITE_ID), now_s)
-    if device_of(key_package.leaf_node) != (account, device):
-        raise CredentialError("the key package is of another device than the server says")
-    validate_credential(
-        uri_of(key_package.leaf_node),
-        key_package.leaf_node.signature_key,
-        domain=policy.domain,
-        known=accounts.known.get(account),
-        participants={account},
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What a commit should change: key packages by device, accounts to list or unlist, leaves to take out."""
-
-    add: Sequence[KeyPackage] = ()
-    join: Collection[AccountId] = ()
-    leave: Collection[AccountId] = ()
-    remove_leaves: Collection[LeafIndex] = ()
-
-
-def build_commit(room: Room, wanted: Wanted, *, now_s: int, random: Random) -> PendingChange:
-    """Build the commit that makes the wanted changes and all pending proposals true.
-
-    Raises:
-        Problem: the policy does not allow it.
-        MLSError: it cannot be done.
-    """
-    policy = _policy_after(room, wanted)
-    pending_removals = {
-        one.proposal.removed for one in room.group.pending_proposals if isinstance(one.proposal, Remove)
-    }
-    leaves = {index for index, (account, _) in room.devices().items() if account in wanted.leave} | set(
-        wanted.remove_leaves
-    )
-    proposals: list[Proposal] = [Remove(index) for index in sorted(leaves - pending_removals)]
-    proposals += [Add(key_package) for key_package in wanted.add]
-    if policy != room.policy:
-        others = [one for one in room.group.group_context.extensions if one.extension_type != APP_DATA_DICTIONARY]
-        extensions: tuple[Extension, ...] = (*others, policy.extension())
-        proposals.append(GroupContextExtensions(extensions))
-    pending = room.group.commit(proposals, random=random, now_s=now_s)
-    after = replace(room, group=pending.group, policy=policy, needs_leaf=False)
-    gone = leaves | pending_removals
-    own = room.devices()
-    check_change(
-        room.policy,
-        policy,
-        Change(
-            committer=own[room.group.own_leaf_index][0],
-            external=False,
-            added=tuple(uri_of(key_package.leaf_node) for key_package in wanted.add),
-            removed=tuple(uri_of(one.leaf_node) for one in room.group.members() if one.leaf_index in gone),
-            present=after.uris(),
-        ),
-    )
-    return _pending(after, room.group.epoch, pending)
-
-
-def _policy_after(room: Room, wanted: Wanted) -> RoomPolicy:
-    participants = {account: role for account, role in room.policy.participants.items() if account not in wanted.leave}
-    for account in wanted.join:
-        participants.setdefault(account, Role.OWNER if room.direct else Role.MEMBER)
-    return replace(room.policy, participants=participants)
-
-
-def _pending(after: Room, epoch: int, pending: PendingCommit, *, external: bool = False) -> PendingChange:
-    return PendingChange(
-        after, epoch, pending.commit, pending.welcome, pending.group_info, pending.ratchet_tree, external
-    )
-
-
-def propose_leaving(room: Room, account: AccountId, *, now_s: int) -> tuple[Room, tuple[bytes, ...]]:
-    """Propose to remove all leaves of this account; another member commits it."""
-    messages: list[bytes] = []
-    group = room.group
-    for index, (owner, _) in sorted(room.devices().items()):
-        if owner == account:
-            group, message = group.propose(Remove(index), now_s=now_s)
-            messages.append(message)
-    return replace(room, group=group), tuple(messages)
-
-
-def stale_leaves(room: Room, known: Mapping[AccountId, KnownAccount]) -> tuple[LeafIndex, ...]:
-    """Return the leaves whose device has left its account: nothing is sent while they stand."""
-    gone = set(departed(room.uris(), known.values()))
-    return tuple(one.leaf_index for one in room.group.members() if uri_of(one.leaf_node) in gone)
-
-
-def leavers(room: Room) -> frozenset[AccountId]:
-    """Return the accounts that have proposed to remove leaves of their own and wait for a commit."""
-    devices = room.devices()
-    found: set[AccountId] = set()
-    for one in room.group.pending_proposals:
-        if isinstance(one.proposal, Remove) and one.sender.leaf_index is not None:
-            proposer = devices.get(LeafIndex(one.sender.leaf_index))
-            target = devices.get(one.proposal.removed)
-            if proposer is not None and target is not None and proposer[0] == target[0]:
-                found.add(target[0])
-    return frozenset(found)
-
-
-def is_elected(room: Room, account: AccountId, except_for: Collection[AccountId], least: Role = Role.MEMBER) -> bool:
-    """Tell whether this device is the one of all that should act: the lowest leaf whose account holds the role.
-
-    All members come to the same answer, so that not everybody does the same thing at once.
-    """
-    for index, (owner, _) in sorted(room.devices().items()):
-        if owner not in except_for and room.policy.role(owner) >= least:
-            return index == room.group.own_leaf_index and owner == account
-    return False

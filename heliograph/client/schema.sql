@@ -1,8 +1,9 @@
 -- A device's store. One process opens it; a transaction holds everything that one step changes.
 
 CREATE TABLE meta (
-    name  TEXT NOT NULL PRIMARY KEY,  -- 'identity', 'server', 'incarnation', 'prepared' (a device that waits for its grant)
-    value BLOB NOT NULL               -- MessagePack; 'identity' and 'prepared' hold private keys
+    name  TEXT NOT NULL PRIMARY KEY,  -- 'identity', 'server', 'session', 'incarnation'; 'founding', 'prepared', 'joining' while
+                                      -- a device comes into being; 'desk_key' of a reviewer
+    value BLOB NOT NULL               -- MessagePack or text; most hold secrets
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE accounts (

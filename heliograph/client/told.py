@@ -92,7 +92,7 @@ class PostRemoved(Told, frozen=True, tag="post-removed"):
 
     channel: str
     post: int
-    by: Literal["author", "moderation"]
+    by: Literal["author", "channel", "moderation"]
     reason: str = ""
     decision: str | None = None
 

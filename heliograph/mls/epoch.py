@@ -90,13 +90,14 @@ class Epoch:
 
 @dataclass(frozen=True, slots=True)
 class PastEpoch:
-    """What is kept of an epoch that is over: enough to open and verify late application messages."""
+    """What is kept of an epoch that is over: what late application messages need, and its resumption_psk."""
 
     suite: CipherSuite
     group_context: GroupContext
     saved_tree: SavedTree = field(repr=False)
     own_leaf_index: LeafIndex
     sender_data_secret: Secret = field(repr=False)
+    resumption_psk: Secret = field(repr=False)
 
     @classmethod
     def of(cls, epoch: Epoch) -> "PastEpoch":
@@ -107,6 +108,7 @@ class PastEpoch:
             saved_tree=epoch.saved_tree,
             own_leaf_index=epoch.own_leaf_index,
             sender_data_secret=epoch.secrets.sender_data_secret,
+            resumption_psk=epoch.secrets.resumption_psk,
         )
 
 

@@ -252,7 +252,7 @@ class AuthenticatedContent(Struct):
 
     def membership_tag(self, suite: CipherSuite, membership_key: bytes, group_context: GroupContext) -> bytes:
         """Return the membership tag, `suite.hash_length` bytes. Source: RFC 9420 §6.2."""
-        return suite.mac(membership_key, self._to_be_maced(group_context))
+        return suite.mac(membership_key, self.to_be_maced(group_context))
 
     def to_public_message(
         self, suite: CipherSuite, membership_key: bytes | None, group_context: GroupContext
@@ -266,7 +266,8 @@ class AuthenticatedContent(Struct):
         key = _present(membership_key)
         return PublicMessage(self.content, self.auth, self.membership_tag(suite, key, group_context))
 
-    def _to_be_maced(self, group_context: GroupContext) -> bytes:
+    def to_be_maced(self, group_context: GroupContext) -> bytes:
+        """Return AuthenticatedContentTBM. Source: RFC 9420 §6.2."""
         writer = Writer()
         writer.raw(self.content.to_be_signed(self.wire_format, group_context))
         self.auth.write(writer, self.content.content_type)
@@ -304,7 +305,7 @@ class PublicMessage(Struct):
         """Raise VerificationError unless the tag of a member's message matches. Source: RFC 9420 §6.2."""
         if self.content.sender.sender_type is not SenderType.MEMBER:
             return
-        content = self.authenticated_content()._to_be_maced(group_context)
+        content = self.authenticated_content().to_be_maced(group_context)
         suite.verify_mac(membership_key, content, self.membership_tag or b"")
 
 

@@ -53,6 +53,7 @@ from heliograph.mls.framing import (
 )
 from heliograph.mls.group_context import GroupContext
 from heliograph.mls.key_package import KeyPackageBundle
+from heliograph.mls.key_schedule import KnownPsks
 from heliograph.mls.leaf_node import Capabilities, LeafNode, Lifetime
 from heliograph.mls.processing import (
     ReceivedApplication,
@@ -69,6 +70,7 @@ from heliograph.mls.proposal_rules import (
     ReceivedProposal,
     SentProposal,
 )
+from heliograph.mls.public_group import MAX_PENDING_PROPOSALS
 from heliograph.mls.ratchet_tree import Member, RatchetTree
 from heliograph.mls.saved_state import SlowState, load_slow_state
 from heliograph.mls.secret_tree import SecretTree
@@ -76,7 +78,6 @@ from heliograph.mls.suite import CipherSuite, Random, Secret
 from heliograph.mls.tree_math import LeafIndex
 
 PAST_EPOCHS = 2
-MAX_PENDING_PROPOSALS = 1024
 
 
 Received: TypeAlias = ReceivedApplication | ReceivedProposal | ReceivedCommit
@@ -318,7 +319,7 @@ class Group:
             ],
             applied,
             fresh_leaf=FreshLeaf.of(epoch, changes) if with_path else None,
-            psks=key_schedule.find_psks(applied.psks, psks or {}),
+            psks=self._known_psks(psks).find(applied.psks),
             authenticated_data=authenticated_data,
             random=random,
         )
@@ -387,7 +388,7 @@ class Group:
         """
         body = MLSMessage.decode(message).body
         if isinstance(body, PublicMessage):
-            return self._receive_handshake(self._open_public(body), now_s, psks or {}, policy)
+            return self._receive_handshake(self._open_public(body), now_s, psks, policy)
         if not isinstance(body, PrivateMessage):
             raise ValidationError("message is neither a PublicMessage nor a PrivateMessage")
         if body.content_type is ContentType.APPLICATION:
@@ -399,7 +400,7 @@ class Group:
         epoch = PastEpoch.of(self._slow.epoch)
         secret_tree, opened = open_private(epoch, self._secret_trees[body.epoch], body)
         group = self._with_keys(secret_tree)
-        return group._receive_handshake(opened.authenticated_content, now_s, psks or {}, policy)
+        return group._receive_handshake(opened.authenticated_content, now_s, psks, policy)
 
     def _check_place(self, group_id: bytes, epoch: int) -> None:
         self._require_active()
@@ -428,7 +429,7 @@ class Group:
         raise StateError("message is for an epoch that is not known here: too old, or still to come")
 
     def _receive_handshake(
-        self, message: AuthenticatedContent, now_s: int, psks: Mapping[bytes, bytes], policy: ProposalPolicy
+        self, message: AuthenticatedContent, now_s: int, psks: Mapping[bytes, bytes] | None, policy: ProposalPolicy
     ) -> tuple["Group", ReceivedProposal | ReceivedCommit]:
         content = message.content.content
         is_own = message.content.sender.leaf_index == self.own_leaf_index
@@ -446,7 +447,7 @@ class Group:
             message,
             self._slow.proposals,
             self._slow.update_keys,
-            psks=psks,
+            psks=self._known_psks(psks),
             policy=policy,
             now_s=now_s,
         )
@@ -455,6 +456,13 @@ class Group:
         else:
             group = self._after(processed.epoch, processed.encryption_secret)
         return group, processed.received(message)
+
+    def _known_psks(self, external: Mapping[bytes, bytes] | None) -> KnownPsks:
+        epoch = self._slow.epoch
+        resumption: dict[tuple[bytes, int], bytes] = {(self.group_id, self.epoch): epoch.secrets.resumption_psk}
+        for past in self._slow.past:
+            resumption[self.group_id, past.group_context.epoch] = past.resumption_psk
+        return KnownPsks(external or {}, resumption)
 
     def _require_active(self) -> None:
         if not self.is_active:

@@ -1,236 +1,33 @@
 """Hybrid public key encryption (RFC 9180), the part that MLS uses: base mode, empty AAD.
 
-Theory of operation. `cryptography` offers one-shot base-mode encryption and decryption; `Hpke.seal` and
-`Hpke.open` are thin covers over them that take and give raw key bytes. Three things that MLS needs are not
-offered and are written here from its KDF and Diffie-Hellman primitives:
+Theory of operation. `cryptography` offers one-shot base-mode encryption and decryption; `Hpke.seal` and `Hpke.open`
+are thin covers over them that take and give raw key bytes. Three things that MLS needs are not offered and are
+written here and in `kem`:
 
     derive_key_pair      DeriveKeyPair of RFC 9180 §7.1.3, for the nodes of the ratchet tree
     setup_and_export     SetupBaseS followed by Export, for the sender of an ExternalInit
     receive_and_export   SetupBaseR followed by Export, for its receivers
 
-A KEM is a row: how to read its keys, multiply them and derive them. Only Diffie-Hellman KEMs are here. The
-sender's ephemeral key inside `seal` is drawn by `cryptography` itself; `setup_and_export` takes its
-randomness as an argument.
+The sender's ephemeral key inside `seal` is drawn by `cryptography` itself; `setup_and_export` takes its randomness as
+an argument.
 """
 
 import hashlib
-import hmac
-from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.asymmetric import ec, x25519
-from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.hpke import AEAD, KDF, Suite
 
 from heliograph.mls.errors import DecodeError, VerificationError
-
-Random = Callable[[int], bytes]
-
-# The u coordinates of the points whose order divides the cofactor. Source: RFC 7748 §6.1, §7.
-_X25519_PRIME = (1 << 255) - 19
-_X25519_LOW_ORDER = frozenset(
-    {
-        0,
-        1,
-        325606250916557431795983626356110631294008115727848805560023387167927233504,
-        39382357235489614581723060781553021112529911719440698176882885853963445705823,
-        _X25519_PRIME - 1,
-        _X25519_PRIME,
-        _X25519_PRIME + 1,
-    }
-)
-
-
-class Secret(bytes):
-    """Secret bytes that do not show themselves when printed."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return f"<{len(self)} secret bytes>"
-
-    __str__ = __repr__
-
-    def __format__(self, format_spec: str) -> str:
-        return repr(self)
-
-
-def hkdf_extract(hash_name: str, salt: bytes, ikm: bytes) -> Secret:
-    """Return HKDF-Extract. Source: RFC 5869 §2.2."""
-    return Secret(hmac.digest(salt, ikm, hash_name))
-
-
-def hkdf_expand(hash_name: str, prk: bytes, info: bytes, length: int) -> Secret:
-    """Return HKDF-Expand to `length` bytes, at most 255 times the hash length. Source: RFC 5869 §2.3."""
-    block = b""
-    output = b""
-    counter = 1
-    while len(output) < length:
-        if counter > 255:
-            raise ValueError("HKDF-Expand cannot give so many bytes")
-        block = hmac.digest(prk, block + info + bytes((counter,)), hash_name)
-        output += block
-        counter += 1
-    return Secret(output[:length])
-
-
-class DhKem(ABC):
-    """A Diffie-Hellman KEM: DHKEM(group, HKDF with `hash_name`). Source: RFC 9180 §4.1, §7.1."""
-
-    kem_id: int
-    hash_name: str
-    secret_length: int
-    private_length: int
-    kem: KEM
-
-    @abstractmethod
-    def private_key(self, private: bytes) -> "x25519.X25519PrivateKey | ec.EllipticCurvePrivateKey":
-        """Return the key object of a serialized private key; raises DecodeError."""
-
-    @abstractmethod
-    def public_key(self, public: bytes) -> "x25519.X25519PublicKey | ec.EllipticCurvePublicKey":
-        """Return the key object of a serialized public key; raises DecodeError."""
-
-    def check_public_key(self, public: bytes) -> None:
-        """Raise DecodeError unless this is a public key to which something can be encrypted."""
-        self.public_key(public)
-
-    @abstractmethod
-    def public_bytes(self, private: bytes) -> bytes:
-        """Return the serialized public key of a serialized private key."""
-
-    @abstractmethod
-    def diffie_hellman(self, private: bytes, public: bytes) -> bytes:
-        """Return the shared point's bytes; raises DecodeError for an unusable key."""
-
-    @abstractmethod
-    def derive_private(self, dkp_prk: bytes) -> bytes:
-        """Return the serialized private key that follows from the extracted key material."""
-
-    def labeled_extract(self, salt: bytes, label: bytes, ikm: bytes) -> Secret:
-        """Return LabeledExtract under this KEM's suite id. Source: RFC 9180 §4."""
-        return hkdf_extract(self.hash_name, salt, b"HPKE-v1" + self.suite_id + label + ikm)
-
-    def labeled_expand(self, prk: bytes, label: bytes, info: bytes, length: int) -> Secret:
-        """Return LabeledExpand under this KEM's suite id. Source: RFC 9180 §4."""
-        labeled_info = length.to_bytes(2) + b"HPKE-v1" + self.suite_id + label + info
-        return hkdf_expand(self.hash_name, prk, labeled_info, length)
-
-    @property
-    def suite_id(self) -> bytes:
-        """Return the KEM's context string. Source: RFC 9180 §4.1."""
-        return b"KEM" + self.kem_id.to_bytes(2)
-
-    def derive_key_pair(self, ikm: bytes) -> tuple[Secret, bytes]:
-        """Return the (private, public) key pair that follows from `ikm`. Source: RFC 9180 §7.1.3."""
-        private = self.derive_private(self.labeled_extract(b"", b"dkp_prk", ikm))
-        return Secret(private), self.public_bytes(private)
-
-    def extract_and_expand(self, shared_point: bytes, kem_context: bytes) -> Secret:
-        """Return the KEM's shared secret. Source: RFC 9180 §4.1."""
-        eae_prk = self.labeled_extract(b"", b"eae_prk", shared_point)
-        return self.labeled_expand(eae_prk, b"shared_secret", kem_context, self.secret_length)
-
-
-class X25519Kem(DhKem):
-    """DHKEM(X25519, HKDF-SHA256), KEM 0x0020."""
-
-    kem_id = 0x0020
-    hash_name = "sha256"
-    secret_length = 32
-    private_length = 32
-    kem = KEM.X25519
-
-    def private_key(self, private: bytes) -> x25519.X25519PrivateKey:
-        """Return the key object of 32 private bytes; raises DecodeError."""
-        if len(private) != 32:
-            raise DecodeError("an X25519 private key has 32 bytes")
-        return x25519.X25519PrivateKey.from_private_bytes(private)
-
-    def public_key(self, public: bytes) -> x25519.X25519PublicKey:
-        """Return the key object of 32 public bytes; raises DecodeError."""
-        if len(public) != 32:
-            raise DecodeError("an X25519 public key has 32 bytes")
-        return x25519.X25519PublicKey.from_public_bytes(public)
-
-    def check_public_key(self, public: bytes) -> None:
-        """Raise DecodeError for another length than 32, and for a point that gives everyone the same secret."""
-        self.public_key(public)
-        if int.from_bytes(public, "little") % (1 << 255) in _X25519_LOW_ORDER:
-            raise DecodeError("an X25519 public key of low order")
-
-    def public_bytes(self, private: bytes) -> bytes:
-        """Return the 32 public bytes of a private key."""
-        return self.private_key(private).public_key().public_bytes_raw()
-
-    def diffie_hellman(self, private: bytes, public: bytes) -> bytes:
-        """Return the 32-byte shared value; an all-zero result raises DecodeError."""
-        try:
-            return self.private_key(private).exchange(self.public_key(public))
-        except ValueError as error:
-            raise DecodeError("unusable X25519 public key") from error
-
-    def derive_private(self, dkp_prk: bytes) -> bytes:
-        """Return 32 bytes. Source: RFC 9180 §7.1.3."""
-        return self.labeled_expand(dkp_prk, b"sk", b"", 32)
-
-
-class P256Kem(DhKem):
-    """DHKEM(P-256, HKDF-SHA256), KEM 0x0010; keys are big-endian scalars and uncompressed points."""
-
-    kem_id = 0x0010
-    hash_name = "sha256"
-    secret_length = 32
-    private_length = 32
-    kem = KEM.P256
-    _ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
-
-    def private_key(self, private: bytes) -> ec.EllipticCurvePrivateKey:
-        """Return the key object of a 32-byte scalar; raises DecodeError."""
-        scalar = int.from_bytes(private)
-        if len(private) != 32 or not 0 < scalar < self._ORDER:
-            raise DecodeError("not a P-256 private key")
-        return ec.derive_private_key(scalar, ec.SECP256R1())
-
-    def public_key(self, public: bytes) -> ec.EllipticCurvePublicKey:
-        """Return the key object of a 65-byte uncompressed point; raises DecodeError."""
-        return p256_public_key(public)
-
-    def public_bytes(self, private: bytes) -> bytes:
-        """Return the 65-byte uncompressed point of a private key."""
-        public = self.private_key(private).public_key()
-        return public.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
-
-    def diffie_hellman(self, private: bytes, public: bytes) -> bytes:
-        """Return the 32-byte x coordinate of the shared point; raises DecodeError."""
-        return self.private_key(private).exchange(ec.ECDH(), self.public_key(public))
-
-    def derive_private(self, dkp_prk: bytes) -> bytes:
-        """Return a 32-byte scalar, by rejection sampling. Source: RFC 9180 §7.1.3."""
-        for counter in range(256):
-            candidate = self.labeled_expand(dkp_prk, b"candidate", bytes((counter,)), 32)
-            if 0 < int.from_bytes(candidate) < self._ORDER:
-                return candidate
-        raise DecodeError("no P-256 key follows from this key material")
-
-
-def p256_public_key(public: bytes) -> ec.EllipticCurvePublicKey:
-    """Return the key object of a 65-byte uncompressed P-256 point; raises DecodeError."""
-    if len(public) != 65 or public[0] != 4:
-        raise DecodeError("a P-256 public key is an uncompressed point of 65 bytes")
-    try:
-        return ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), public)
-    except ValueError as error:
-        raise DecodeError("not a point on P-256") from error
+from heliograph.mls.kdf import Random, Secret, hkdf_expand, hkdf_extract
+from heliograph.mls.kem import Kem
 
 
 @dataclass(frozen=True, slots=True)
 class Hpke:
     """One HPKE cipher suite: a KEM, a KDF and an AEAD."""
 
-    dh_kem: DhKem
+    kem: Kem
     kdf: KDF
     kdf_id: int
     kdf_hash_name: str
@@ -239,34 +36,32 @@ class Hpke:
 
     def seal(self, public: bytes, info: bytes, plaintext: bytes) -> tuple[bytes, bytes]:
         """Return (kem_output, ciphertext) for a public key, with an empty AAD; raises DecodeError for a bad key."""
-        key = self.dh_kem.public_key(public)
+        key = self.kem.public_key(public)
         try:
             sealed = self._suite().encrypt(plaintext, key, info)
         except ValueError as error:
             raise DecodeError("unusable HPKE public key") from error
-        enc_length = self.dh_kem.kem.enc_length()
+        enc_length = self.kem.kem.enc_length()
         return sealed[:enc_length], sealed[enc_length:]
 
     def open(self, private: bytes, info: bytes, kem_output: bytes, ciphertext: bytes) -> Secret:
         """Return the plaintext; raises VerificationError when it does not decrypt."""
-        if len(kem_output) != self.dh_kem.kem.enc_length():
+        if len(kem_output) != self.kem.kem.enc_length():
             raise DecodeError("HPKE kem_output has the wrong length")
         try:
-            return Secret(self._suite().decrypt(kem_output + ciphertext, self.dh_kem.private_key(private), info))
+            return Secret(self._suite().decrypt(kem_output + ciphertext, self.kem.private_key(private), info))
         except (InvalidTag, ValueError) as error:
             raise VerificationError("HPKE decryption failed") from error
 
     def derive_key_pair(self, ikm: bytes) -> tuple[Secret, bytes]:
         """Return the (private, public) key pair that follows from `ikm`. Source: RFC 9180 §7.1.3."""
-        return self.dh_kem.derive_key_pair(ikm)
+        return self.kem.derive_key_pair(ikm)
 
     def setup_and_export(
         self, public: bytes, info: bytes, exporter_context: bytes, length: int, random: Random
     ) -> tuple[bytes, Secret]:
         """Return (kem_output, exported secret) as a base-mode sender. Source: RFC 9180 §5.1.1, §5.3."""
-        ephemeral_private, kem_output = self.derive_key_pair(random(self.dh_kem.private_length))
-        shared_point = self.dh_kem.diffie_hellman(ephemeral_private, public)
-        shared_secret = self.dh_kem.extract_and_expand(shared_point, kem_output + public)
+        shared_secret, kem_output = self.kem.encapsulate(public, random)
         return kem_output, self._export(shared_secret, info, exporter_context, length)
 
     def receive_and_export(
@@ -276,16 +71,14 @@ class Hpke:
 
         Source: RFC 9180 §5.1.1, §5.3.
         """
-        shared_point = self.dh_kem.diffie_hellman(private, kem_output)
-        kem_context = kem_output + self.dh_kem.public_bytes(private)
-        shared_secret = self.dh_kem.extract_and_expand(shared_point, kem_context)
+        shared_secret = self.kem.decapsulate(private, kem_output)
         return self._export(shared_secret, info, exporter_context, length)
 
     def _suite(self) -> Suite:
-        return Suite(self.dh_kem.kem, self.kdf, self.aead)
+        return Suite(self.kem.kem, self.kdf, self.aead)
 
     def _export(self, shared_secret: bytes, info: bytes, exporter_context: bytes, length: int) -> Secret:
-        prefix = b"HPKE-v1HPKE" + b"".join(n.to_bytes(2) for n in (self.dh_kem.kem_id, self.kdf_id, self.aead_id))
+        prefix = b"HPKE-v1HPKE" + b"".join(n.to_bytes(2) for n in (self.kem.kem_id, self.kdf_id, self.aead_id))
         name = self.kdf_hash_name
         hash_length = hashlib.new(name).digest_size
         psk_id_hash = hkdf_extract(name, b"", prefix + b"psk_id_hash")

@@ -29,13 +29,13 @@
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
 
 from heliograph.mls.codec import Reader, Struct, Writer
 from heliograph.mls.errors import StateError, UnsupportedError, ValidationError
 from heliograph.mls.group_context import GroupContext
-from heliograph.mls.proposal import PreSharedKeyID, PSKType
+from heliograph.mls.proposal import PreSharedKeyID, PSKType, ResumptionPSKUsage
 from heliograph.mls.suite import CipherSuite, Random, Secret
 
 _EXTERNAL_INIT_CONTEXT = b"MLS 1.0 external init secret"
@@ -238,22 +238,30 @@ def psk_secret(suite: CipherSuite, psks: Sequence[tuple[PreSharedKeyID, bytes]])
     return Secret(chained)
 
 
-def find_psks(
-    identifiers: Sequence[PreSharedKeyID], known: Mapping[bytes, bytes]
-) -> list[tuple[PreSharedKeyID, bytes]]:
-    """Pair each external pre-shared key identifier with the key that the caller holds.
+@dataclass(frozen=True, slots=True)
+class KnownPsks:
+    """The pre-shared keys that a member holds: external ones by `psk_id`, resumption ones by group and epoch."""
 
-    known: key by `psk_id`. Raises StateError if one is missing, since a key is never invented, ValidationError for the
-    same identifier twice, UnsupportedError for a resumption key. Source: RFC 9420 §8.4, §12.4.3.1.
-    """
-    if len(set(identifiers)) != len(identifiers):
-        raise ValidationError("the same pre-shared key is named twice")
-    found: list[tuple[PreSharedKeyID, bytes]] = []
-    for identifier in identifiers:
-        if identifier.psktype is not PSKType.EXTERNAL:
-            raise UnsupportedError("resumption pre-shared keys (ReInit, branch) are not supported")
-        psk = known.get(identifier.psk_id)
-        if psk is None:
-            raise StateError("a pre-shared key that this epoch needs is missing")
-        found.append((identifier, psk))
-    return found
+    external: Mapping[bytes, bytes] = field(default_factory=dict[bytes, bytes], repr=False)
+    resumption: Mapping[tuple[bytes, int], bytes] = field(default_factory=dict[tuple[bytes, int], bytes], repr=False)
+
+    def find(self, identifiers: Sequence[PreSharedKeyID]) -> list[tuple[PreSharedKeyID, bytes]]:
+        """Pair each identifier with its key.
+
+        Raises StateError if one is missing, since a key is never invented; ValidationError for the same identifier
+        twice; UnsupportedError for the keys of ReInit and branch. Source: RFC 9420 §8.4, §12.4.3.1.
+        """
+        if len(set(identifiers)) != len(identifiers):
+            raise ValidationError("the same pre-shared key is named twice")
+        found: list[tuple[PreSharedKeyID, bytes]] = []
+        for identifier in identifiers:
+            if identifier.psktype is PSKType.EXTERNAL:
+                psk = self.external.get(identifier.psk_id)
+            elif identifier.usage is ResumptionPSKUsage.APPLICATION:
+                psk = self.resumption.get((identifier.psk_group_id, identifier.psk_epoch))
+            else:
+                raise UnsupportedError("resumption pre-shared keys of ReInit and branch are not supported")
+            if psk is None:
+                raise StateError("a pre-shared key that this epoch needs is missing")
+            found.append((identifier, psk))
+        return found

@@ -17,6 +17,7 @@ from heliograph.mls.epoch import Epoch, PastEpoch, Provisional, advance, provisi
 from heliograph.mls.errors import StateError, ValidationError, VerificationError
 from heliograph.mls.extension import ExternalSenders
 from heliograph.mls.framing import AuthenticatedContent, PrivateMessage, SenderType
+from heliograph.mls.key_schedule import KnownPsks
 from heliograph.mls.leaf_node import LeafNode
 from heliograph.mls.private_message import OpenedMessage
 from heliograph.mls.proposal import Add
@@ -161,14 +162,14 @@ def process_commit(
     proposals: Mapping[bytes, ReceivedProposal],
     update_keys: Mapping[bytes, UpdateKeys],
     *,
-    psks: Mapping[bytes, bytes],
+    psks: KnownPsks,
     policy: ProposalPolicy,
     now_s: int,
 ) -> ProcessedCommit:
     """Return the epoch that a commit begins, whose sender has been verified.
 
-    proposals: received in this epoch, by reference; update_keys: of this member's own Updates; psks: external
-    pre-shared keys by `psk_id`. Raises ValidationError, VerificationError, StateError or UnsupportedError.
+    proposals: received in this epoch, by reference; update_keys: of this member's own Updates; psks: the
+    pre-shared keys at hand. Raises ValidationError, VerificationError, StateError or UnsupportedError.
     Source: RFC 9420 §12.4.2.
     """
     suite, content = epoch.suite, message.content
@@ -189,7 +190,7 @@ def process_commit(
     tree, committer = _merge_path(epoch, applied, commit, content.sender.leaf_index)
     if any(member.leaf_index == epoch.own_leaf_index for member in applied.removed):
         return ProcessedCommit(None, Secret(b""), applied, committer)
-    psk_secret = key_schedule.psk_secret(suite, key_schedule.find_psks(applied.psks, psks))
+    psk_secret = key_schedule.psk_secret(suite, psks.find(applied.psks))
     private_keys, signature_private_key = _own_keys(epoch, applied, commit, proposals, update_keys)
     commit_secret: Secret = key_schedule.zero_secret(suite)
     if commit.path is not None:

@@ -65,6 +65,8 @@ class ProposalPolicy:
     )
     external: frozenset[int] = frozenset({ProposalType.REMOVE})
     new_member: frozenset[int] = frozenset()
+    # How many proposals one commit may cover, so that nobody is made to verify signatures without end.
+    commit_proposals_max: int = 2048
 
     def check(self, proposal: Proposal, sender: Sender) -> None:
         """Raise ValidationError, or UnsupportedError for what is not built, unless the sender may propose this."""
@@ -167,6 +169,8 @@ def apply(
     committer: the leaf of the committer, or None for an external commit. Raises ValidationError, VerificationError or
     UnsupportedError. Source: RFC 9420 §12.2, §12.3.
     """
+    if len(proposals) > policy.commit_proposals_max:
+        raise ValidationError("a commit covers more proposals than it may")
     listed = [sent.proposal for sent in proposals]
     if committer is None:
         _check_external_list(listed)
@@ -276,9 +280,9 @@ def _check_list(tree: RatchetTree, proposals: Sequence[SentProposal], committer:
     _check_leaf_changes(proposals, committer)
     removed = {proposal.removed for proposal in listed if isinstance(proposal, Remove)}
     _check_additions(tree, [proposal for proposal in listed if isinstance(proposal, Add)], removed)
-    for proposal in listed:
-        if isinstance(proposal, UnknownProposal):
-            _check_understood(tree, proposal, removed)
+    unknown = {proposal.proposal_type for proposal in listed if isinstance(proposal, UnknownProposal)}
+    if unknown:
+        _check_understood(tree, unknown, removed)
 
 
 def _check_leaf_changes(proposals: Sequence[SentProposal], committer: LeafIndex) -> None:
@@ -310,11 +314,10 @@ def _check_additions(tree: RatchetTree, additions: Sequence[Add], removed: set[L
         raise ValidationError("a commit adds a client that is already in the group")
 
 
-def _check_understood(tree: RatchetTree, proposal: UnknownProposal, removed: set[LeafIndex]) -> None:
+def _check_understood(tree: RatchetTree, proposal_types: set[int], removed: set[LeafIndex]) -> None:
     for member in tree.members():
-        if member.leaf_index not in removed and not member.leaf_node.capabilities.supports_proposal(
-            proposal.proposal_type
-        ):
+        supports = member.leaf_node.capabilities.supports_proposal
+        if member.leaf_index not in removed and not all(map(supports, proposal_types)):
             raise ValidationError("a commit contains a proposal of a type that a member does not support")
 
 

@@ -1,7 +1,7 @@
 """The public ratchet tree: who is in the group, and the keys that reach them (RFC 9420 §7).
 
 Theory of operation. A `RatchetTree` is a value. It holds the array of nodes of a full tree (see `tree_math`)
-and, beside it, the tree hash of every node that has been asked for. An operation copies the two arrays,
+and, beside it, the tree hash and the encoding of every node that has been asked for. An operation copies these,
 changes a few nodes, forgets the hashes from those nodes up to the root, and returns a new tree; everything
 else, hashes included, is shared. So after a commit only the paths that it touched are hashed again.
 
@@ -35,6 +35,9 @@ __all__ = ["LeafIndex", "Member", "NodeIndex", "ParentNode", "RatchetTree"]
 
 Node: TypeAlias = LeafNode | ParentNode
 
+# Blank nodes cost a stranger one byte each and us a hash, so a tree has a largest size.
+MAX_LEAVES = 1 << 16
+
 
 @dataclass(frozen=True, slots=True)
 class Member:
@@ -47,15 +50,18 @@ class Member:
 class RatchetTree(Struct):
     """An immutable ratchet tree; operations return a new one and share what did not change."""
 
-    __slots__ = ("_hash_name", "_hashes", "_nodes")
+    __slots__ = ("_encodings", "_hash_name", "_hashes", "_nodes")
 
     _nodes: list[Node | None]
+    # By node index, the node and its encoding; an entry counts only for that very node.
+    _encodings: dict[int, tuple[Node, bytes]]
     _hashes: list[bytes | None]
     _hash_name: str
 
     def __init__(self, nodes: Sequence[Node | None]) -> None:
         """Hold the nodes of a full tree, 2^(d+1) - 1 of them; most callers want `of_leaf` or `decode`."""
         self._nodes = list(nodes)
+        self._encodings = {}
         self._hashes = [None] * len(self._nodes)
         self._hash_name = ""
 
@@ -220,30 +226,38 @@ class RatchetTree(Struct):
 
         Source: RFC 9420 §12.4.3.3.
         """
-        inner = Writer()
         last = max((i for i, node in enumerate(self._nodes) if node is not None), default=-1)
-        for node in self._nodes[: last + 1]:
-            if node is None:
-                inner.uint8(0)
-            else:
-                inner.uint8(1)
-                inner.uint8(NodeType.LEAF if isinstance(node, LeafNode) else NodeType.PARENT)
-                node.write(inner)
-        writer.opaque(inner.getvalue())
+        writer.opaque(b"".join(self._encoded(i, node) for i, node in enumerate(self._nodes[: last + 1])))
 
     @classmethod
     def read(cls, reader: Reader) -> "RatchetTree":
         """Read a `ratchet_tree` vector; raises DecodeError. Source: RFC 9420 §12.4.3.3."""
-        nodes: list[Node | None] = list(reader.vector(_read_optional_node))
+        encodings: list[bytes] = []
+
+        def read_node(reader: Reader) -> Node | None:
+            start = reader.position
+            node = reader.optional(_read_node)
+            encodings.append(reader.since(start))
+            return node
+
+        nodes: list[Node | None] = list(reader.vector(read_node))
         if not nodes or nodes[-1] is None:
             raise DecodeError("ratchet tree does not end with a node in use")
+        if len(nodes) > 2 * MAX_LEAVES - 1:
+            raise DecodeError("ratchet tree has more leaves than it may")
         for i, node in enumerate(nodes):
             if node is not None and isinstance(node, LeafNode) == bool(i & 1):
                 raise DecodeError("ratchet tree has a leaf in a parent's place, or a parent in a leaf's")
         full = 1
         while full < len(nodes):
             full = 2 * full + 1
-        return cls(nodes + [None] * (full - len(nodes)))
+        tree = cls(nodes + [None] * (full - len(nodes)))
+        tree._encodings = {
+            i: (node, encoded)
+            for i, (node, encoded) in enumerate(zip(nodes, encodings, strict=True))
+            if node is not None
+        }
+        return tree
 
     # -- checking
 
@@ -257,9 +271,9 @@ class RatchetTree(Struct):
         """
         if self.tree_hash(suite) != group_context.tree_hash:
             raise VerificationError("tree hash is not the one in the group context")
-        self._check_parents(suite)
         self.check_unique_keys()
         self.check_capabilities(group_context.extensions)
+        self._check_parents(suite)
         for member in self.members():
             leaf = member.leaf_node
             leaf.validate(suite)
@@ -302,7 +316,10 @@ class RatchetTree(Struct):
     def _check_parents(self, suite: CipherSuite) -> None:
         parents = {NodeIndex(i): self.parent(NodeIndex(i)) for i in range(1, len(self._nodes), 2)}
         unmerged = {node: frozenset(found.unmerged_leaves) for node, found in parents.items() if found}
-        for node, leaves in unmerged.items():
+        for node, found in parents.items():
+            leaves = found.unmerged_leaves if found is not None else ()
+            if any(a >= b for a, b in pairwise(leaves)):
+                raise ValidationError("unmerged_leaves are not in increasing order")
             for leaf_index in leaves:
                 self._check_unmerged_leaf(node, leaf_index, unmerged)
         for node, found in parents.items():
@@ -310,9 +327,6 @@ class RatchetTree(Struct):
                 self._check_parent(suite, node, found)
 
     def _check_parent(self, suite: CipherSuite, node: NodeIndex, parent_node: ParentNode) -> None:
-        leaves = parent_node.unmerged_leaves
-        if any(a >= b for a, b in pairwise(leaves)):
-            raise ValidationError("unmerged_leaves are not in increasing order")
         try:
             suite.validate_hpke_public_key(parent_node.encryption_key)
         except DecodeError as error:
@@ -357,9 +371,24 @@ class RatchetTree(Struct):
     def _copy(self) -> "RatchetTree":
         tree = RatchetTree.__new__(RatchetTree)
         tree._nodes = self._nodes.copy()
+        tree._encodings = self._encodings.copy()
         tree._hashes = self._hashes.copy()
         tree._hash_name = self._hash_name
         return tree
+
+    def _encoded(self, i: int, node: Node | None) -> bytes:
+        if node is None:
+            return b"\x00"
+        known = self._encodings.get(i)
+        if known is not None and known[0] is node:
+            return known[1]
+        writer = Writer()
+        writer.uint8(1)
+        writer.uint8(NodeType.LEAF if isinstance(node, LeafNode) else NodeType.PARENT)
+        node.write(writer)
+        encoded = writer.getvalue()
+        self._encodings[i] = (node, encoded)
+        return encoded
 
     def _put(self, node: NodeIndex, value: Node | None) -> None:
         self._nodes[node] = value
@@ -400,6 +429,8 @@ class RatchetTree(Struct):
             if self._nodes[2 * i] is None:
                 return LeafIndex(i)
         place = self.leaf_count
+        if place >= MAX_LEAVES:
+            raise ValidationError("ratchet tree has as many leaves as it may")
         self._nodes += [None] * (len(self._nodes) + 1)
         self._hashes += [None] * (len(self._hashes) + 1)
         return LeafIndex(place)
@@ -444,10 +475,6 @@ class RatchetTree(Struct):
         left_hash = self._hash_without(suite, tree_math.left(node), below)
         right_hash = self._hash_without(suite, tree_math.right(node), below)
         return parent_tree_hash(suite, parent_node, left_hash, right_hash)
-
-
-def _read_optional_node(reader: Reader) -> Node | None:
-    return reader.optional(_read_node)
 
 
 def _read_node(reader: Reader) -> Node:

@@ -115,6 +115,7 @@ def _encode_past(past: PastEpoch) -> bytes:
     past.group_context.write(writer)
     writer.uint32(past.own_leaf_index)
     writer.opaque(past.sender_data_secret)
+    writer.opaque(past.resumption_psk)
     return writer.getvalue()
 
 
@@ -127,6 +128,7 @@ def _decode_past(rows: Mapping[str, bytes], name: str) -> PastEpoch:
         saved_tree=SavedTree(None, rows[_tree_row(context)]),
         own_leaf_index=LeafIndex(reader.uint32()),
         sender_data_secret=Secret(reader.opaque()),
+        resumption_psk=Secret(reader.opaque()),
     )
     reader.finish()
     return past

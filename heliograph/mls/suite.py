@@ -25,16 +25,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from heliograph.mls.codec import Reader, Struct, Writer
 from heliograph.mls.errors import DecodeError, UnsupportedError, VerificationError
-from heliograph.mls.hpke import (
-    Hpke,
-    P256Kem,
-    Random,
-    Secret,
-    X25519Kem,
-    hkdf_expand,
-    hkdf_extract,
-    p256_public_key,
-)
+from heliograph.mls.hpke import Hpke
+from heliograph.mls.kdf import Random, Secret, hkdf_expand, hkdf_extract
+from heliograph.mls.kem import P256Kem, X25519Kem, p256_public_key
 
 __all__ = [
     "CipherSuite",
@@ -248,7 +241,7 @@ class CipherSuite:
 
     def validate_hpke_public_key(self, public: bytes) -> None:
         """Raise DecodeError unless `public` is a usable HPKE public key of this suite."""
-        self.hpke.dh_kem.check_public_key(public)
+        self.hpke.kem.check_public_key(public)
 
     def seal(self, key: bytes, nonce: bytes, aad: bytes, plaintext: bytes) -> bytes:
         """Return the AEAD ciphertext with its tag."""

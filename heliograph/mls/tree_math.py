@@ -107,9 +107,3 @@ def common_ancestor(one: NodeIndex, other: NodeIndex) -> NodeIndex:
     while one >> (k + 1) != other >> (k + 1):
         k += 1
     return NodeIndex((one >> (k + 1) << (k + 1)) | ((1 << k) - 1))
-
-
-def leaf_range(node: NodeIndex) -> range:
-    """Return the indices of the leaves under a node, as plain ints."""
-    reach = (1 << level(node)) - 1
-    return range((node - reach) >> 1, ((node + reach) >> 1) + 1)

@@ -66,11 +66,6 @@ class PrivateKeys(Struct):
             keys[node] = Secret(reader.opaque())
         return cls(leaf_index, keys)
 
-    def with_leaf(self, private_key: Secret) -> Self:
-        """Return the keys with another one for the own leaf."""
-        node = tree_math.leaf_to_node(self.leaf_index)
-        return type(self)(self.leaf_index, {**self.keys, node: private_key})
-
     def with_path(self, steps: Sequence[PathStep]) -> Self:
         """Return the keys with those of a path's nodes."""
         return type(self)(self.leaf_index, {**self.keys, **{step.node: step.private_key for step in steps}})

@@ -13,11 +13,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from heliograph.mls import key_schedule, treekem
-from heliograph.mls.errors import StateError, UnsupportedError, ValidationError
+from heliograph.mls.errors import StateError, ValidationError
 from heliograph.mls.group_info import EncryptedGroupSecrets, GroupInfo, GroupSecrets, PathSecret, Welcome
 from heliograph.mls.key_package import KeyPackage, KeyPackageBundle
-from heliograph.mls.key_schedule import Schedule
-from heliograph.mls.proposal import PreSharedKeyID, PSKType, ResumptionPSKUsage
+from heliograph.mls.key_schedule import KnownPsks, Schedule
+from heliograph.mls.proposal import PreSharedKeyID
 from heliograph.mls.suite import CipherSuite, Secret, cipher_suite
 from heliograph.mls.tree_math import LeafIndex
 from heliograph.mls.treekem import PathStep
@@ -79,8 +79,7 @@ def open_welcome(welcome: Welcome, bundle: KeyPackageBundle, psks: Mapping[bytes
             bundle.init_private_key, _LABEL, welcome.encrypted_group_info, sealed[0].encrypted_group_secrets
         )
     )
-    _check_psks(group_secrets.psks)
-    psk_secret = key_schedule.psk_secret(suite, key_schedule.find_psks(group_secrets.psks, psks))
+    psk_secret = key_schedule.psk_secret(suite, KnownPsks(psks).find(group_secrets.psks))
     joiner_secret = group_secrets.joiner_secret
     welcome_secret = key_schedule.welcome_secret(suite, joiner_secret=joiner_secret, psk_secret=psk_secret)
     key, nonce = key_schedule.welcome_key_and_nonce(suite, welcome_secret)
@@ -93,9 +92,3 @@ def open_welcome(welcome: Welcome, bundle: KeyPackageBundle, psks: Mapping[bytes
     )
     path_secret = group_secrets.path_secret
     return OpenedWelcome(suite, group_info, path_secret.path_secret if path_secret else None, schedule)
-
-
-def _check_psks(psks: Sequence[PreSharedKeyID]) -> None:
-    for psk in psks:
-        if psk.psktype is PSKType.RESUMPTION and psk.usage is not ResumptionPSKUsage.APPLICATION:
-            raise UnsupportedError("welcome into a ReInit or branch is not supported")

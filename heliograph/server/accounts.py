@@ -23,13 +23,14 @@ from heliograph.wire.accounts import (
 from heliograph.wire.ids import AccountId, Handle
 from heliograph.wire.problems import Problem
 
-RESERVED_HANDLES = frozenset(
-    "abuse account admin administrator anonymous api appeal appeals channel channels deleted everyone heliograph help "
-    "here hub legal log moderation moderator moderators nobody null official owner postmaster privacy report reports "
-    "reviewer root room rooms security server service staff status superuser support sysadmin system trust undefined "
-    "webmaster".split()
-)
-_LOOKALIKES = str.maketrans("013457", "oleast")
+_RESERVED = """
+    abuse account admin administrator anonymous api appeal appeals channel channels deleted everyone heliograph help
+    here hub legal log moderation moderator moderators nobody null official owner postmaster privacy report reports
+    reviewer root room rooms security server service staff status superuser support sysadmin system trust undefined
+    webmaster
+"""
+RESERVED_HANDLES = frozenset(_RESERVED.split())
+_LOOKALIKES = (str.maketrans("013457", "oleast"), str.maketrans("013457", "oieast"))
 
 
 def check_handle(handle: Handle) -> None:
@@ -39,7 +40,7 @@ def check_handle(handle: Handle) -> None:
         Problem: `invalid-handle`.
     """
     plain = handle.replace("_", "")
-    if plain in RESERVED_HANDLES or plain.translate(_LOOKALIKES) in RESERVED_HANDLES:
+    if plain in RESERVED_HANDLES or any(plain.translate(table) in RESERVED_HANDLES for table in _LOOKALIKES):
         raise Problem("invalid-handle", "this name is kept for the server: choose another")
 
 

@@ -181,11 +181,8 @@ async def list_following(context: Context, caller: Caller, request: Empty) -> Ch
     del request
 
     def query(reader: Reader) -> Channels:
-        rows = reader.all(
-            _COLUMNS + " WHERE c.channel IN (SELECT channel FROM channel_followers WHERE account = ?)"
-            " ORDER BY c.handle",
-            *(caller.account, caller.account),
-        )
+        where = " WHERE c.channel IN (SELECT channel FROM channel_followers WHERE account = ?) ORDER BY c.handle"
+        rows = reader.all(_COLUMNS + where, caller.account, caller.account)
         return Channels([_info(reader, row) for row in rows])
 
     return await context.database.read(query)
@@ -271,11 +268,12 @@ def find(reader: Reader, handle: str) -> ChannelId:
 
 def directory(reader: Reader, after: str, limit: int) -> list[ChannelInfo]:
     """Return open channels whose handle comes after `after`, by handle."""
-    rows = reader.all(
-        _COLUMNS + " WHERE c.handle > ? AND NOT EXISTS (SELECT 1 FROM restrictions r WHERE r.target = c.channel"
-        " AND r.lifted_by IS NULL) ORDER BY c.handle LIMIT ?",
-        *(None, after, limit),
-    )
+    where = """
+        WHERE c.handle > ? AND NOT EXISTS
+            (SELECT 1 FROM restrictions r WHERE r.target = c.channel AND r.lifted_by IS NULL)
+        ORDER BY c.handle LIMIT ?
+    """
+    rows = reader.all(_COLUMNS + where, None, after, limit)
     return [_info(reader, row) for row in rows]
 
 

@@ -28,6 +28,7 @@ from heliograph.mls.proposal_rules import ReceivedProposal, resolve
 from heliograph.mls.public_group import PublicCommit, PublicGroup
 from heliograph.mls.ratchet_tree import Member
 from heliograph.mls.suite import cipher_suite
+from heliograph.mls.tree_math import LeafIndex
 from heliograph.server import credentials, key_packages, log, rooms, submissions
 from heliograph.server.auth import Caller
 from heliograph.server.context import Context
@@ -73,6 +74,7 @@ class _Plan:
     leaves: tuple[LeafNode, ...]
     joiners: tuple[_Joiner, ...]
     removed: tuple[LeafDevice, ...]
+    leaving: frozenset[LeafDevice]
 
 
 async def submit_commit(context: Context, caller: Caller, request: SubmitCommit) -> Submitted:
@@ -176,7 +178,21 @@ def _plan(context: Context, caller: Caller, request: SubmitCommit, base: _Base) 
         leaves=(committer, *(member.leaf_node for member in (*summary.added, *summary.updated))),
         joiners=_joiners(context.domain, summary, references, welcomes),
         removed=_named(context.domain, summary.removed),
+        leaving=_leaving(context.domain, before),
     )
+
+
+def _leaving(domain: str, before: PublicGroup) -> frozenset[LeafDevice]:
+    """The devices whose own account has proposed to take them out: anyone may commit that."""
+    found: set[LeafDevice] = set()
+    for one in before.proposals.values():
+        if isinstance(one.proposal, Remove) and one.sender.leaf_index is not None:
+            leaf, sender = before.tree.leaf(one.proposal.removed), before.tree.leaf(LeafIndex(one.sender.leaf_index))
+            if leaf is not None and sender is not None:
+                named = credentials.named_device(domain, leaf, _REFUSAL)
+                if named.account == credentials.named_device(domain, sender, _REFUSAL).account:
+                    found.add(named)
+    return frozenset(found)
 
 
 def _committer(before: PublicGroup, after: PublicGroup, summary: PublicCommit) -> LeafNode:
@@ -321,7 +337,9 @@ def _check_removals(tx: Transaction, caller: Caller, plan: _Plan) -> None:
     joining = {joiner.named for joiner in plan.joiners}
     present = plan.after.present()
     for named in plan.removed:
-        if named in joining or named.account == caller.account or named.account not in present:
+        if named in joining or named in plan.leaving:
+            continue
+        if named.account == caller.account or named.account not in present:
             continue
         if tx.one("SELECT 1 FROM devices WHERE device = ? AND removed_at_ms IS NULL", named.device) is not None:
             raise Problem("not-allowed", "only admins and owners may remove the devices of others")
@@ -416,8 +434,10 @@ def _accept_proposal(
     now_ms = context.now_ms()
     tx.run("UPDATE rooms SET revision = revision + 1 WHERE room = ?", request.room)
     tx.run("UPDATE room_groups SET public_group = ? WHERE room = ?", saved, request.room)
-    event = ProposalEvent(request.epoch, request.proposal, now_ms)
-    return First(log.append(tx, room_topic(request.room), event), now_ms)
+    topic = room_topic(request.room)
+    seq = log.append(tx, topic, ProposalEvent(request.epoch, request.proposal, now_ms))
+    tx.touch(topic)  # a message of this batch may have an earlier seq and is written later
+    return First(seq, now_ms)
 
 
 def _require_proposed_leaf(tx: Transaction, context: Context, caller: Caller, received: ReceivedProposal) -> None:

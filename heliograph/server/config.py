@@ -11,14 +11,15 @@ Registration = Literal["invitation", "open"]
 class Config:
     """One server's settings.
 
-    `data` is the directory that holds everything; `domain` is fixed at the first start; `origins` are the browser
+    `data` is the directory that holds everything; `domain` is fixed at the first start
+    (None: as it stands, or "localhost"); `origins` are the browser
     origins that may call besides the server's own; `metrics_port` opens a loopback listener for Prometheus.
     """
 
     data: Path
     host: str = "127.0.0.1"
     port: int = 8470
-    domain: str = "localhost"
+    domain: str | None = None
     registration: Registration = "invitation"
     limits_file: Path | None = None
     checkpoint_interval_s: int = 60

@@ -15,6 +15,7 @@ from heliograph.wire.accounts import AccountChain, AccountRequest, PutAccountSta
 from heliograph.wire.events import DevicesEvent
 from heliograph.wire.ids import AccountId, DeviceId, mailbox_topic
 from heliograph.wire.problems import Problem
+from heliograph.wire.room_policy import Role
 
 
 def add_devices(tx: Transaction, account: AccountId, entries: Sequence[DeviceEntry], now_ms: int) -> None:
@@ -67,9 +68,10 @@ def _has_posted(reader: Reader, account: AccountId) -> bool:
 async def put_account_state(context: Context, caller: Caller | None, request: PutAccountState) -> AccountChain:
     """Continue an account's chain by one state; the same state again gives the first answer.
 
-    The state's own signatures are the authority: the device that a state adds has no session yet.
+    The state's signature says who may do this, so nobody need be logged in: a recovery code has no device yet.
     """
-    del caller
+    if caller is not None and caller.account != request.account:
+        raise Problem("not-allowed", "this session is another account's")
     signed = SignedAccountState.decode(request.state)
     before = await context.database.read(lambda reader: _newest(reader, request.account))
     if signed.encode() != before.encode():
@@ -137,12 +139,16 @@ def _remove(tx: Transaction, context: Context, device: DeviceId, now_ms: int) ->
 def _tell(tx: Transaction, account: AccountId, seq: int, now_ms: int) -> None:
     """Tell every device that may meet the account's devices: its own, and those in shared rooms."""
     event = DevicesEvent(account, seq, now_ms)
-    sharing = tx.all(
-        "SELECT DISTINCT theirs.device FROM room_devices ours"
-        " JOIN room_devices theirs ON theirs.room = ours.room"
-        " WHERE ours.account = ? AND ours.left_seq IS NULL AND theirs.left_seq IS NULL",
-        account,
-    )
-    told = {*devices_of(tx, account), *(device for (device,) in sharing)}
-    for device in sorted(told):
+    for device in sorted({*devices_of(tx, account), *_companions(tx, account)}):
         log.append(tx, mailbox_topic(device), event)
+
+
+def _companions(reader: Reader, account: AccountId) -> list[DeviceId]:
+    rows = reader.all(
+        "SELECT DISTINCT devices.device FROM room_participants ours"
+        " JOIN room_participants theirs ON theirs.room = ours.room"
+        " JOIN devices ON devices.account = theirs.account"
+        " WHERE ours.account = ? AND ours.role >= ? AND theirs.role >= ? AND devices.removed_at_ms IS NULL",
+        *(account, int(Role.MEMBER), int(Role.MEMBER)),
+    )
+    return [device for (device,) in rows]

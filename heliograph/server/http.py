@@ -49,7 +49,9 @@ _HEADERS = {
 _log: structlog.stdlib.BoundLogger = structlog.get_logger("heliograph.http")
 
 
-def create_http_app(context: Context, handlers: Mapping[str, Handler], plain_routes: Sequence[Routes]) -> web.Application:
+def create_http_app(
+    context: Context, handlers: Mapping[str, Handler], plain_routes: Sequence[Routes]
+) -> web.Application:
     """Return the aiohttp application: every operation, the OpenAPI document, and the features' plain routes."""
     app = web.Application(middlewares=[_edge(context)], client_max_size=1)
     for operation in OPERATIONS.values():
@@ -205,7 +207,7 @@ async def _decode(context: Context, operation: Operation, request: web.Request) 
         return _decode_query(operation, path, request)
     if request.rel_url.raw_query_string:
         raise Problem("malformed", "this operation takes no query parameters")
-    body = await _read_body(context, request, operation.body_limit_bytes)
+    body = await read_body(context, request, operation.body_limit_bytes)
     if body and request.content_type != "application/json":
         raise Problem("unsupported-media-type")
     return decode_json(body, operation.request, path)
@@ -223,7 +225,7 @@ def _decode_query(operation: Operation, path: dict[str, str], request: web.Reque
         raise Problem("malformed", str(error)[:300]) from None
 
 
-async def _read_body(context: Context, request: web.Request, limit_bytes: int) -> bytes:
+async def read_body(context: Context, request: web.Request, limit_bytes: int) -> bytes:
     """Read the body, refusing what is too large before it is read or as soon as it shows."""
     if request.headers.get(hdrs.CONTENT_ENCODING, "identity").lower() != "identity":
         raise Problem("unsupported-media-type", "send the body without a content encoding")

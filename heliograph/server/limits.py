@@ -78,12 +78,15 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A reader that takes nothing for so long is cut off."""
     tail_entries: Count = 64
     tail_topics: Count = 4096
+    tail_bytes: Count = 64 * 1024 * 1024
 
     # HTTP
     header_bytes: Count = 16 * 1024
     headers: Count = 64
+    head_within_s: Count = 10
+    """A connection on which no whole request head came for so long is closed; it is also how long one may idle."""
     request_within_s: Count = 30
-    """A request whose head or body has not come by then is cut off."""
+    """A body that has not come by then is given up."""
     requests_in_flight: Count = 1024
 
     # Storage
@@ -106,6 +109,10 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     # Accounts
     open_invitations_per_account: Count = 50
     first_invitation_lives_s: Count = 7 * 86400
+
+    # Channels
+    channels_per_account: Count = 100
+    channels_followed: Count = 1000
 
     # Key packages and consent
     key_packages_per_device: Count = 100
@@ -178,7 +185,7 @@ def _line_of(text: str, sentence: str) -> str:
 class Bucket:
     """One token bucket. Time comes with each call, in milliseconds."""
 
-    __slots__ = ("_per_ms", "_size", "_tokens", "_at_ms")
+    __slots__ = ("_at_ms", "_per_ms", "_size", "_tokens")
 
     def __init__(self, rate: Rate, now_ms: int) -> None:
         self._size = rate.burst

@@ -74,6 +74,18 @@ def heads(reader: Reader, topics: Iterable[TopicId]) -> dict[TopicId, tuple[int,
     return found
 
 
+def floor(reader: Reader, topic: TopicId) -> int:
+    """Return the floor of a topic: entries up to it are gone.
+
+    Raises:
+        Problem: `not-found`, there is no such topic.
+    """
+    found = heads(reader, [topic])
+    if topic not in found:
+        raise Problem("not-found", "there is no such topic")
+    return found[topic][0]
+
+
 def read(reader: Reader, topic: TopicId, after: int, limit: int, max_bytes: int) -> list[Entry]:
     """Return entries after `after`, oldest first: at most `limit`, and no more than fit in `max_bytes` (but one).
 

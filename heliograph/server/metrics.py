@@ -15,8 +15,6 @@ class Metrics:
     sockets: Gauge
     sockets_closed: Counter
     delivered: Counter
-    frames: Counter
-    commits: Counter
     acts_per_commit: Histogram
     waiting_writes: Gauge
 
@@ -31,8 +29,6 @@ def create_metrics() -> Metrics:
         sockets=Gauge("heliograph_sockets", "Open sockets", registry=registry),
         sockets_closed=Counter("heliograph_sockets_closed", "Sockets that ended", ["code"], registry=registry),
         delivered=Counter("heliograph_delivered", "Entries written to sockets", registry=registry),
-        frames=Counter("heliograph_frames", "Frames from clients", registry=registry),
-        commits=Counter("heliograph_commits", "Database commits", registry=registry),
         acts_per_commit=Histogram(
             "heliograph_acts_per_commit",
             "Writes that shared a commit",

@@ -15,6 +15,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from msgspec.structs import replace
+
 from heliograph.server import log
 from heliograph.server.auth import Caller
 from heliograph.server.channels import require_device_key, require_open, require_right
@@ -46,6 +48,9 @@ from heliograph.wire.problems import Problem
 
 CLOCK_DIFFERENCE_MS: Final = 10 * 60 * 1000
 """How far the time that an author signed may be from the server's."""
+
+EARLIER_VERSIONS: Final = 20
+"""How many of a post's versions before the newest a page shows."""
 
 _BEYOND_ALL: Final = 2**53
 _VIEW_COLUMNS: Final = """
@@ -198,6 +203,18 @@ def view(reader: Reader, channel: ChannelId, post: int) -> PostView:
     return found
 
 
+def earlier_versions(reader: Reader, channel: ChannelId, post: int) -> list[PostView]:
+    """Return the versions of a post before its newest one, oldest first; none of a post that is gone."""
+    rows = reader.all(
+        "SELECT v.version FROM post_versions v JOIN posts p ON p.channel = v.channel AND p.post = v.post"
+        " WHERE v.channel = ? AND v.post = ? AND v.version < p.version AND p.tombstone_by IS NULL"
+        " ORDER BY v.version DESC LIMIT ?",
+        *(channel, post, EARLIER_VERSIONS),
+    )
+    views = (_version(reader, channel, post, version) for (version,) in reversed(rows))
+    return [one for one in views if one is not None]
+
+
 def author_of(reader: Reader, channel: ChannelId, post: int) -> AccountId | None:
     """Return whose device signed a post's first version."""
     row = reader.one("SELECT author FROM posts WHERE channel = ? AND post = ?", channel, post)
@@ -300,8 +317,13 @@ def _view(reader: Reader, channel: ChannelId, row: Row) -> PostView | None:
     post, version, accepted_at_ms, by, at_ms, decision, reason = row
     if by is not None:
         return PostView(post, version, accepted_at_ms, tombstone=Tombstone(by, at_ms, decision, reason))
+    found = _version(reader, channel, post, version)
+    return None if found is None else replace(found, accepted_at_ms=accepted_at_ms)
+
+
+def _version(reader: Reader, channel: ChannelId, post: int, version: int) -> PostView | None:
     entries = log.read(reader, channel_topic(channel), version - 1, 1, 2**20)
     event = event_decoder.decode(entries[0].body) if entries and entries[0].seq == version else None
     if not isinstance(event, PostEvent | EditEvent):
         return None
-    return PostView(post, version, accepted_at_ms, event.signed, event.signature)
+    return PostView(post, version, event.accepted_at_ms, event.signed, event.signature)

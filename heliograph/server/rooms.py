@@ -14,6 +14,7 @@ takes no part, a room does not exist.
 
 import asyncio
 import hashlib
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from heliograph.mls.errors import MLSError
@@ -27,7 +28,7 @@ from heliograph.server import credentials, log
 from heliograph.server.auth import Caller
 from heliograph.server.context import Context
 from heliograph.server.db.database import Reader, Row, Transaction
-from heliograph.wire.accounts import Empty
+from heliograph.wire.accounts import MAX_KEY_PACKAGE_SIZE_BYTES, Empty
 from heliograph.wire.encoding import encode_msgpack
 from heliograph.wire.ids import AccountId, DeviceId, RoomId, TopicId, group_id, room_topic, room_uri
 from heliograph.wire.problems import Problem
@@ -144,7 +145,7 @@ def require_participant(reader: Reader, account: AccountId, room: RoomId) -> Rol
 
 def write_participants(tx: Transaction, room: RoomId, before: RoomPolicy | None, after: RoomPolicy) -> None:
     """Bring the participants of a room from one policy to the next."""
-    old = {} if before is None else before.participants
+    old: Mapping[AccountId, Role] = {} if before is None else before.participants
     for account in old.keys() - after.participants.keys():
         tx.run("DELETE FROM room_participants WHERE room = ? AND account = ?", room, account)
     for account, role in after.participants.items():
@@ -225,6 +226,8 @@ def _pair(creator: AccountId, request: CreateRoom) -> str | None:
 
 
 def _open_group(context: Context, caller: Caller, request: CreateRoom) -> PublicGroup:
+    if len(request.tree) > MAX_KEY_PACKAGE_SIZE_BYTES:
+        raise Problem("invalid-proposal", "the tree of a group of one is smaller")
     try:
         body = MLSMessage.decode(request.group_info).body
         if not isinstance(body, GroupInfo):
@@ -367,7 +370,7 @@ async def get_tree(context: Context, caller: Caller, request: GetTree) -> TreeRe
 
 _INFO = (
     "SELECT r.room, r.kind, r.epoch, t.head FROM room_participants p JOIN rooms r ON r.room = p.room"
-    f" JOIN topics t ON t.topic = p.room WHERE p.role >= {int(Role.MEMBER)} AND p.account = ?"
+    " JOIN topics t ON t.topic = p.room WHERE p.role >= 2 AND p.account = ?"
 )
 
 

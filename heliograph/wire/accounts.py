@@ -91,8 +91,9 @@ class AccountChain(Wire, frozen=True):
 
 
 class PutAccountState(Wire, frozen=True):
-    """Continue the caller's chain by one state (compare-and-swap on its `seq`)."""
+    """Continue an account's chain by one state (compare-and-swap on its `seq`)."""
 
+    account: AccountIdText
     state: StateBytes
 
 

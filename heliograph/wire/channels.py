@@ -183,9 +183,11 @@ class ReadPosts(Wire, frozen=True):
 
 
 class Tombstone(Wire, frozen=True):
-    """Why a post is gone: its author deleted it, or a decision removed it for a public reason."""
+    """Why a post is gone: its author deleted it, someone with that right in the channel did, or a decision removed it
+    for a public reason.
+    """
 
-    by: Literal["author", "moderation"]
+    by: Literal["author", "channel", "moderation"]
     at_ms: int
     decision: DecisionId | None = None
     reason: str = ""

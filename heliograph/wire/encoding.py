@@ -46,7 +46,12 @@ def base64url_bytes(text: str) -> bytes:
 
 def encode_json(value: object) -> bytes:
     """Return a struct as JSON, byte fields in base64url."""
-    return _json_encoder.encode(_bytes_to_text(msgspec.to_builtins(value, builtin_types=(bytes,))))
+    return _json_encoder.encode(json_value(value))
+
+
+def json_value(value: object) -> Any:
+    """Return a struct as JSON's dicts, lists, texts and numbers, byte fields in base64url."""
+    return _bytes_to_text(msgspec.to_builtins(value, builtin_types=(bytes,)))
 
 
 def decode_json(data: bytes, kind: type[T], extra: dict[str, Any] | None = None) -> T:

@@ -1,28 +1,29 @@
 """The hub's stamp on a sealed message: what it says, how a batch is stamped, how anyone checks it.
 
 Theory of operation. The sender commits to a message by a 32-byte tag that the hub can see but not open. At
-acceptance the hub adds what only it knows, the *context* (who sent it by the session, where, when, in which order),
-and stamps both twice:
+acceptance the hub adds what only it knows, the *context* (who sent it by the session, where, when, in which
+order), and stamps both twice:
 
     ctx  = vec(sender_uri) || vec(room_uri) || u64 accepted_at_ms || u64 room_seq || u64 epoch || vec(kid)
     mac  = HMAC-SHA256(hub_key[kid], tag || ctx)              for the hub itself, until it deletes that key
     root = Merkle root (RFC 9162 §2.1) over the leaves tag || mac || ctx of one commit batch
     sig  = SignWithLabel(hub_sign, "ReportableFrankTBS", root || u16 suite || kid)       for everyone else
 
-A batch costs one signature; each message carries it with its own path to the root. The leaf holds the tag, so two
-stamps cannot be swapped between messages, and a holder of the public key alone can check content.
+A batch costs one signature; each message carries it with its own path to the root. The leaf holds the tag,
+so two stamps cannot be swapped between messages, and a holder of the public key alone can check content.
 
 Franks travel without the sender: receivers know it once they have decrypted.
 """
 
 import hmac
-from collections.abc import Sequence
-from typing import Annotated, Final
+from collections.abc import Callable, Sequence
+from typing import Annotated, Final, Protocol
 
 import msgspec
 
 from heliograph.mls.codec import Writer
-from heliograph.mls.errors import VerificationError
+from heliograph.mls.errors import DecodeError, VerificationError
+from heliograph.mls.safe_aad import SafeAAD, SafeAADItem
 from heliograph.mls.suite import cipher_suite
 from heliograph.tlog import merkle
 from heliograph.tlog.errors import ProofError
@@ -33,6 +34,7 @@ MAX_KID_SIZE_BYTES: Final = 32
 MAX_BATCH: Final = 1 << 16
 SUITE: Final = 1
 LABEL: Final = "ReportableFrankTBS"
+FRANK_AAD: Final = 0x0020
 
 _MAX_PATH: Final = 16
 Hash = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
@@ -52,6 +54,42 @@ class Frank(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     leaf_index: Annotated[int, msgspec.Meta(ge=0, lt=MAX_BATCH)]
     leaf_count: Annotated[int, msgspec.Meta(ge=1, le=MAX_BATCH)]
     path: Annotated[tuple[Hash, ...], msgspec.Meta(max_length=_MAX_PATH)] = ()
+
+
+class Envelope(Protocol):
+    """What the hub said about a message, with its frank encoded (`heliograph.content.franking.Envelope`)."""
+
+    @property
+    def accepted_at_ms(self) -> int: ...
+
+    @property
+    def room_seq(self) -> int: ...
+
+    @property
+    def epoch(self) -> int: ...
+
+    @property
+    def frank(self) -> bytes: ...
+
+
+def frank_aad(tag: bytes) -> bytes:
+    """Return the `authenticated_data` of a message with this franking tag.
+
+    Source: draft-ietf-mimi-protocol-06, Message Franking; component `frank_aad` (0x0020).
+    """
+    return SafeAAD((SafeAADItem(FRANK_AAD, tag),)).encode()
+
+
+def tag_in(authenticated_data: bytes) -> bytes:
+    """Return the 32-byte franking tag in a message's `authenticated_data`.
+
+    Raises:
+        DecodeError: there is none, or something else than SafeAAD.
+    """
+    tag = SafeAAD.decode(authenticated_data).find(FRANK_AAD)
+    if tag is None or len(tag) != TAG_SIZE_BYTES:
+        raise DecodeError("the authenticated data holds no franking tag of 32 bytes")
+    return tag
 
 
 def context_bytes(sender_uri: str, room_uri: str, accepted_at_ms: int, room_seq: int, epoch: int, kid: bytes) -> bytes:
@@ -108,6 +146,40 @@ def verify_frank(hub_public_key: bytes, tag: bytes, context: bytes, frank: Frank
         raise FrankError("the hub's signature does not cover this message in this context") from error
 
 
+def encode_frank(frank: Frank) -> bytes:
+    """Return a frank as it is kept beside a message and enclosed in a report."""
+    return msgspec.msgpack.encode(frank)
+
+
+def decode_frank(data: bytes) -> Frank:
+    """Return a kept frank; raises DecodeError for anything but its one encoding."""
+    try:
+        frank = _frank_decoder.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise DecodeError("not an encoded frank") from None
+    if encode_frank(frank) != data:
+        raise DecodeError("a frank that is not in its one encoding")
+    return frank
+
+
+def stamped_context(frank: Frank, sender_uri: str, room_uri: str, envelope: Envelope) -> bytes:
+    """Return the context that a frank must have been made in, if these are its sender, room and envelope."""
+    return context_bytes(sender_uri, room_uri, envelope.accepted_at_ms, envelope.room_seq, envelope.epoch, frank.kid)
+
+
+def stamp_verifier(hub_public_key: bytes) -> Callable[[bytes, str, str, Envelope], None]:
+    """Return the check of (tag, sender URI, room URI, envelope) under a hub's key.
+
+    It is what `heliograph.content` asks for, and raises FrankError, DecodeError or UnsupportedError.
+    """
+
+    def verify_stamp(tag: bytes, sender_uri: str, room_uri: str, envelope: Envelope) -> None:
+        frank = decode_frank(envelope.frank)
+        verify_frank(hub_public_key, tag, stamped_context(frank, sender_uri, room_uri, envelope), frank)
+
+    return verify_stamp
+
+
 def verify_mac(hub_key: bytes, tag: bytes, context: bytes, mac: bytes) -> None:
     """Check the hub's own MAC over a tag and context; only the hub can, and only while it keeps the key.
 
@@ -148,3 +220,6 @@ def _path(levels: list[list[bytes]], index: int) -> tuple[bytes, ...]:
 def _check_keys(hub_key: bytes, kid: bytes) -> None:
     if len(hub_key) != HUB_KEY_SIZE_BYTES or not 1 <= len(kid) <= MAX_KID_SIZE_BYTES:
         raise ValueError("a hub key has 32 bytes and a kid 1 to 32")
+
+
+_frank_decoder = msgspec.msgpack.Decoder(Frank)

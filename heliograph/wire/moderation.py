@@ -152,9 +152,10 @@ class Cases(Wire, frozen=True):
 
 
 class CaseRequest(Wire, frozen=True):
-    """Name one case."""
+    """Name one case; `after` skips so many of its reports, where they do not fit in one answer."""
 
     case: CaseIdText
+    after: Seq = 0
 
 
 class CaseReport(Wire, frozen=True):
@@ -191,7 +192,11 @@ class CaseEvent(Wire, frozen=True):
 
 
 class CaseView(Wire, frozen=True):
-    """A case whole: the subject as reported (frozen), all reports, evidence, decisions and events."""
+    """A case whole: the subject as first reported, reports (oldest first; `reports_in_all` tells whether more are to
+    be asked for), evidence, decisions and events.
+
+    `snapshot` is the MessagePack of a `PostView` (post) or a `ChannelInfo` (channel), and empty for a room.
+    """
 
     case: CaseIdText
     subject: Subject
@@ -202,6 +207,7 @@ class CaseView(Wire, frozen=True):
     evidence: list[EvidenceView]
     decisions: list[DecisionId]
     events: list[CaseEvent]
+    reports_in_all: int = 0
 
 
 class AttachEvidence(Wire, frozen=True):

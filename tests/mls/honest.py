@@ -168,9 +168,7 @@ def framed(
     epoch: int | None = None,
 ) -> AuthenticatedContent:
     """Return content signed by a client, with a made-up confirmation tag if it is a commit."""
-    framed_content = FramedContent(
-        group_id, group.epoch if epoch is None else epoch, sender, b"authenticated", content
-    )
+    framed_content = FramedContent(group_id, group.epoch if epoch is None else epoch, sender, b"authenticated", content)
     is_outside = sender.sender_type in (SenderType.EXTERNAL, SenderType.NEW_MEMBER_PROPOSAL)
     tag = b"\7" * 32 if isinstance(content, Commit) else None
     context = None if is_outside else group.group_context
@@ -205,9 +203,7 @@ def commit_message(
     if with_path:
         sent = [SentProposal(proposal, member) for proposal in proposals]
         sent += [group.proposals[reference].sent() for reference in references]
-        applied = apply(
-            group.suite, group.group_context, group.tree, sent, committer=LeafIndex(sender), now_s=NOW_S
-        )
+        applied = apply(group.suite, group.group_context, group.tree, sent, committer=LeafIndex(sender), now_s=NOW_S)
         added = [new.leaf_index for new in applied.added]
         path = change_path(update_path(client, sender, applied.tree, added, change_leaf))
     return travelling(framed(client, member, group, commit_of(proposals, references, path)))

@@ -3,7 +3,7 @@
 import pytest
 
 from heliograph.mls.errors import DecodeError
-from heliograph.mls.hpke import hkdf_expand, hkdf_extract
+from heliograph.mls.kdf import hkdf_expand, hkdf_extract
 from heliograph.mls.suite import CipherSuite, Random, cipher_suite
 from tests import vectors
 

@@ -85,9 +85,7 @@ def test_the_private_keys_of_a_bundle_open_what_is_sealed_to_its_package(alice: 
         (Lifetime(NOW_S + 1, NOW_S), "ends before it begins"),
     ],
 )
-def test_a_lifetime_must_have_begun_not_have_ended_and_be_short(
-    alice: honest.Client, lifetime: Lifetime, fault: str
-):
+def test_a_lifetime_must_have_begun_not_have_ended_and_be_short(alice: honest.Client, lifetime: Lifetime, fault: str):
     with pytest.raises(ValidationError, match=fault):
         validate(alice, alice.bundle(lifetime=lifetime).key_package)
 

@@ -90,9 +90,7 @@ def test_transcript_hashes_and_confirmation_tag_are_the_ones_that_the_vectors_na
         tag = key_schedule.confirmation_tag(suite, bytes.fromhex(case["confirmation_key"]), confirmed)
         assert confirmed == bytes.fromhex(case["confirmed_transcript_hash_after"])
         assert tag == commit.auth.confirmation_tag
-        assert interim_transcript_hash(suite, confirmed, tag) == bytes.fromhex(
-            case["interim_transcript_hash_after"]
-        )
+        assert interim_transcript_hash(suite, confirmed, tag) == bytes.fromhex(case["interim_transcript_hash_after"])
 
 
 @pytest.mark.rule("RFC 9420 §8.5")
@@ -110,7 +108,7 @@ def test_the_exporter_binds_its_output_to_label_and_context():
 def test_a_missing_pre_shared_key_is_refused_and_never_invented():
     wanted = PreSharedKeyID(PSKType.EXTERNAL, b"n" * 32, b"wanted")
     with pytest.raises(StateError):
-        key_schedule.find_psks([wanted], {b"other": b"key"})
+        key_schedule.KnownPsks({b"other": b"key"}).find([wanted])
 
 
 @pytest.mark.rule("RFC 9420 §8")
@@ -119,9 +117,7 @@ def test_an_epoch_depends_on_init_commit_and_psk_secret_and_on_the_context():
     inputs = {"init_secret": b"i" * 32, "commit_secret": b"c" * 32, "psk_secret": b"p" * 32}
 
     def authenticator(context: GroupContext, **changes: bytes) -> bytes:
-        return key_schedule.next_epoch(
-            suite, **{**inputs, **changes}, group_context=context
-        ).epoch.epoch_authenticator
+        return key_schedule.next_epoch(suite, **{**inputs, **changes}, group_context=context).epoch.epoch_authenticator
 
     other = GroupContext(1, 1, b"other", 3, b"t" * 32, b"c" * 32, ())
     changed = {authenticator(CONTEXT, **{name: b"x" * 32}) for name in inputs}

@@ -135,9 +135,7 @@ def test_a_repeated_generation_does_not_repeat_a_ciphertext(key_pair: Any, seede
 
 
 @pytest.mark.rule("RFC 9420 §6.3.1")
-@pytest.mark.parametrize(
-    "field", ["group_id", "authenticated_data", "encrypted_sender_data", "ciphertext"]
-)
+@pytest.mark.parametrize("field", ["group_id", "authenticated_data", "encrypted_sender_data", "ciphertext"])
 def test_a_changed_field_does_not_open(field: str, key_pair: Any, seeded_random: Random):
     message = sealed(key_pair.private, seeded_random)
     value = getattr(message, field)
@@ -154,7 +152,7 @@ def test_content_sealed_as_application_data_does_not_open_as_a_proposal(key_pair
 
 
 @pytest.mark.rule("RFC 9420 §6.3.1")
-def test_padding_that_is_not_zero_is_refused(key_pair: Any, seeded_random: Random, monkeypatch: Any):
+def test_padding_that_is_not_zero_is_refused(key_pair: Any):
     plaintext = private_message.PrivateMessageContent(b"x", signed(key_pair.private).auth).encode(
         ContentType.APPLICATION, 8
     )

@@ -12,7 +12,7 @@ from heliograph.mls.group_context import GroupContext
 from heliograph.mls.leaf_node import Capabilities, Credential, LeafNode, Lifetime
 from heliograph.mls.parent_node import ParentNode
 from heliograph.mls.proposal import Add, Remove, Update, decode_proposal
-from heliograph.mls.ratchet_tree import RatchetTree
+from heliograph.mls.ratchet_tree import MAX_LEAVES, RatchetTree
 from heliograph.mls.suite import Random, cipher_suite
 from heliograph.mls.tree_math import LeafIndex, NodeIndex
 from tests import vectors
@@ -136,11 +136,8 @@ def test_a_tree_grows_by_doubling_and_is_cut_back_when_its_right_half_is_empty(m
 def test_a_new_leaf_goes_to_the_leftmost_blank_place_and_is_unmerged_above(
     members: list[honest.Client], tree: RatchetTree
 ):
-    assert tree.parent(NodeIndex(7)) is not None
-    assert [tree.parent(NodeIndex(i)).unmerged_leaves for i in (7, 11, 13) if tree.parent(NodeIndex(i))] == [
-        (7,),
-        (7,),
-    ]
+    parents = [tree.parent(NodeIndex(node)) for node in (7, 11, 13)]
+    assert [None if found is None else found.unmerged_leaves for found in parents] == [(7,), (7,), None]
     smaller = tree.remove_leaf(LeafIndex(2)).remove_leaf(LeafIndex(4))
     _, place = smaller.add_leaf(members[8].bundle().key_package.leaf_node)
     assert place == 2
@@ -184,9 +181,7 @@ def test_an_operation_leaves_the_old_tree_whole(members: list[honest.Client], tr
         assert tree.tree_hash(SUITE) == root == RatchetTree.decode(encoded).tree_hash(SUITE)
 
 
-def test_every_operation_forgets_exactly_the_hashes_that_it_changes(
-    members: list[honest.Client], tree: RatchetTree
-):
+def test_every_operation_forgets_exactly_the_hashes_that_it_changes(members: list[honest.Client], tree: RatchetTree):
     tree.tree_hash(SUITE)
     after = after_path(members, 4, tree)
     known = [i for i, value in enumerate(after._hashes) if value is not None]
@@ -257,6 +252,16 @@ def test_a_tree_is_extended_with_blanks_to_the_next_full_size(members: list[hone
     assert RatchetTree.decode(tree.encode()).leaf_count == 8
 
 
+@pytest.mark.bad_input(76)
+def test_a_tree_has_a_largest_size(members: list[honest.Client]):
+    leaf = members[0].bundle().key_package.leaf_node
+    with pytest.raises(DecodeError, match="more leaves"):
+        RatchetTree.decode(vector_of(b"\0" * (2 * MAX_LEAVES), node_bytes(leaf)))
+    full = RatchetTree([leaf] * (2 * MAX_LEAVES - 1))
+    with pytest.raises(ValidationError, match="as many leaves"):
+        full.add_leaf(leaf)
+
+
 # --- validation ---------------------------------------------------------------------------------------------------
 
 
@@ -313,10 +318,17 @@ def test_a_parent_node_put_above_members_who_never_made_it_is_refused(tree: Ratc
     refuse(changed(tree, 5, ParentNode(b"\x09" * 32)), "parent-hash")
 
 
+@pytest.mark.rule("RFC 9420 §7.1")
+def test_a_parent_key_that_is_no_key_is_refused_even_when_its_maker_signed_for_it(members: list[honest.Client]):
+    tree = honest.tree_of(members[:2])
+    spoiled, parent_hash = tree.merge_path(SUITE, LeafIndex(0), [bytes(32)])
+    honest_leaf = honest.update_path(members[0], 0, tree).leaf_node
+    leaf = honest.resigned(members[0], honest_leaf, 0, parent_hash=parent_hash)
+    refuse(spoiled.set_leaf(LeafIndex(0), leaf), "encryption_key is not of the cipher suite")
+
+
 @pytest.mark.rule("RFC 9420 §7.9")
-def test_a_leaf_added_under_the_sibling_does_not_break_the_parent_hash(
-    members: list[honest.Client], tree: RatchetTree
-):
+def test_a_leaf_added_under_the_sibling_does_not_break_the_parent_hash(members: list[honest.Client], tree: RatchetTree):
     smaller = after_path(members, 1, tree.remove_leaf(LeafIndex(7)))
     larger, _ = smaller.add_leaf(members[8].bundle().key_package.leaf_node)
     check(larger)
@@ -325,13 +337,9 @@ def test_a_leaf_added_under_the_sibling_does_not_break_the_parent_hash(
 @pytest.mark.rule("RFC 9420 §7.3")
 @pytest.mark.rule("RFC 9420 §12.4.3.1")
 def test_no_two_nodes_share_an_encryption_key(members: list[honest.Client], tree: RatchetTree):
-    copied = honest.resigned(
-        members[2], members[2].update(2), 2, encryption_key=tree.public_key(NodeIndex(0))
-    )
+    copied = honest.resigned(members[2], members[2].update(2), 2, encryption_key=tree.public_key(NodeIndex(0)))
     refuse(changed(tree, 4, copied), "same encryption_key")
-    beneath = honest.resigned(
-        members[7], members[7].update(7), 7, encryption_key=tree.public_key(NodeIndex(3))
-    )
+    beneath = honest.resigned(members[7], members[7].update(7), 7, encryption_key=tree.public_key(NodeIndex(3)))
     refuse(changed(tree, 14, beneath), "same encryption_key")
 
 

@@ -50,8 +50,3 @@ def test_leaves_and_nodes_convert_both_ways():
     assert tree_math.node_to_leaf(NodeIndex(10)) == 5
     with pytest.raises(ValueError, match="not a leaf"):
         tree_math.node_to_leaf(NodeIndex(9))
-
-
-def test_the_leaves_below_a_node_are_a_range():
-    assert tree_math.leaf_range(NodeIndex(11)) == range(4, 8)
-    assert tree_math.leaf_range(NodeIndex(6)) == range(3, 4)

@@ -1,5 +1,7 @@
 """Welcomes: the official ones open, and none that is wrong does."""
 
+import pytest
+
 from heliograph.mls import key_schedule
 from heliograph.mls.framing import MLSMessage
 from heliograph.mls.group_info import Welcome
@@ -7,8 +9,6 @@ from heliograph.mls.key_package import KeyPackage, KeyPackageBundle
 from heliograph.mls.suite import Secret, cipher_suite
 from heliograph.mls.welcome import open_welcome
 from tests import vectors
-
-import pytest
 
 
 @pytest.mark.rule("RFC 9420 §12.4.3.1")

@@ -127,3 +127,14 @@ def test_a_bundle_holds_at_most_256_entries_of_two_byte_length() -> None:
 def test_a_tile_with_a_missing_byte_is_refused() -> None:
     with pytest.raises(ProofError):
         tiles.tile_hashes(bytes(63), 2)
+
+
+def test_entry_bundles_hold_every_entry_once() -> None:
+    items = entries(600)
+    read: list[bytes] = []
+    for bundle in tiles.bundles_between(0, 600):
+        first = bundle.index * 256
+        content = tiles.encode_bundle(items[first : first + bundle.width])
+        read += tiles.decode_bundle(content, bundle.width)
+    assert read == items
+    assert [one.path() for one in tiles.bundles_between(256, 300)] == ["tile/entries/001.p/44"]

@@ -3,13 +3,9 @@
 from dataclasses import dataclass
 from importlib import resources
 
-import apsw
+from heliograph.server.db.connection import DatabaseRefusedError, Execute
 
 SCHEMA_VERSION = 1
-
-
-class DatabaseRefusedError(Exception):
-    """The database cannot be used by this program; the text says why and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +17,7 @@ class Identity:
     created_at_ms: int
 
 
-def prepare(connection: apsw.Connection, first: Identity) -> Identity:
+def prepare(execute: Execute, first: Identity) -> Identity:
     """Create the schema in an empty database, or bring an older one forward; return what it says of the server.
 
     Each step is one transaction, so that a start cut short is taken up where it was.
@@ -29,12 +25,12 @@ def prepare(connection: apsw.Connection, first: Identity) -> Identity:
     Raises:
         DatabaseRefusedError: the database is another program's, or newer than this one.
     """
-    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+    tables = {name for (name,) in execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall()}
     if not tables:
-        _create(connection, first)
+        _create(execute, first)
     elif "server" not in tables:
         raise DatabaseRefusedError("the database was not made by heliograph: choose another directory")
-    version, domain, incarnation, created_at_ms = connection.execute(
+    version, domain, incarnation, created_at_ms = execute(
         "SELECT schema_version, domain, incarnation, created_at_ms FROM server"
     ).fetchall()[0]
     if version > SCHEMA_VERSION:
@@ -42,7 +38,7 @@ def prepare(connection: apsw.Connection, first: Identity) -> Identity:
             f"the database has schema {version}, this program knows {SCHEMA_VERSION}: install the newer heliograph"
         )
     for step in range(version, SCHEMA_VERSION):
-        _migrate(connection, step + 1)
+        _migrate(execute, step + 1)
     return Identity(domain, incarnation, created_at_ms)
 
 
@@ -51,19 +47,21 @@ def schema_text() -> str:
     return resources.files("heliograph.server.db").joinpath("schema.sql").read_text(encoding="utf-8")
 
 
-def _create(connection: apsw.Connection, first: Identity) -> None:
-    with connection:
-        connection.execute(schema_text())
-        connection.execute(
-            "INSERT INTO server (id, schema_version, domain, incarnation, created_at_ms) VALUES (1, ?, ?, ?, ?)",
-            (SCHEMA_VERSION, first.domain, first.incarnation, first.created_at_ms),
-        )
+def _create(execute: Execute, first: Identity) -> None:
+    execute("BEGIN IMMEDIATE").fetchall()
+    execute(schema_text()).fetchall()
+    execute(
+        "INSERT INTO server (id, schema_version, domain, incarnation, created_at_ms) VALUES (1, ?, ?, ?, ?)",
+        (SCHEMA_VERSION, first.domain, first.incarnation, first.created_at_ms),
+    ).fetchall()
+    execute("COMMIT").fetchall()
 
 
-def _migrate(connection: apsw.Connection, version: int) -> None:
+def _migrate(execute: Execute, version: int) -> None:
     """Run `migrations/<version>.sql`, which leads from the version before it."""
     folder = resources.files("heliograph.server.db").joinpath("migrations")
     text = folder.joinpath(f"{version:04}.sql").read_text(encoding="utf-8")
-    with connection:
-        connection.execute(text)
-        connection.execute("UPDATE server SET schema_version = ?", (version,))
+    execute("BEGIN IMMEDIATE").fetchall()
+    execute(text).fetchall()
+    execute("UPDATE server SET schema_version = ?", (version,)).fetchall()
+    execute("COMMIT").fetchall()

@@ -176,6 +176,7 @@ CREATE TABLE room_devices (
     PRIMARY KEY (room, device)
 ) STRICT;
 CREATE INDEX room_devices_by_device ON room_devices (device);
+CREATE INDEX room_devices_by_account ON room_devices (account);
 
 -- One row for each entry of a room, as long as the room lives, so that a retry finds its first answer. It does not
 -- tell who sent what: the hash is keyed by a key that is not in the database.

@@ -20,72 +20,40 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import apsw
+import structlog
 
 from heliograph.server.bus.wakeups import Hints, Written
+from heliograph.server.db.connection import check_sqlite_version, executor, open_connection
 from heliograph.server.db.database import Reader, Row, SQLValue, Transaction
-from heliograph.server.db.schema import DatabaseRefusedError, Identity, prepare
+from heliograph.server.db.schema import Identity, prepare
 from heliograph.server.limits import Limits
 from heliograph.server.metrics import Metrics
 from heliograph.wire.ids import TopicId
 from heliograph.wire.problems import Problem
 
 T = TypeVar("T")
+_log: structlog.stdlib.BoundLogger = structlog.get_logger("heliograph.db")
+
 Act = Callable[[Transaction], Any]
 Finish = Callable[[Transaction, Sequence[object]], None]
 
-MIN_SQLITE_VERSION = "3.51.3"
 WAL_CHECKPOINT_PAGES = 4000
-CACHE_KIB = 64 * 1024
-BUSY_TIMEOUT_MS = 5000
-_FATAL = (apsw.IOError, apsw.CorruptError, apsw.NotADBError, apsw.ReadOnlyError, apsw.CantOpenError)
-
-
-def check_sqlite_version(version: str) -> None:
-    """Refuse an SQLite that can corrupt a WAL database which is checkpointed while it is written.
-
-    Raises:
-        DatabaseRefusedError: `version` is older than 3.51.3.
-    """
-    if _version_numbers(version) < _version_numbers(MIN_SQLITE_VERSION):
-        raise DatabaseRefusedError(f"SQLite {version} is too old: install apsw with SQLite {MIN_SQLITE_VERSION} or newer")
-
-
-def _version_numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split("."))
-
-
-def open_connection(path: Path, *, synchronous: str = "FULL", vfs: str | None = None) -> apsw.Connection:
-    """Open a connection with the settings that both writer and readers share."""
-    connection = apsw.Connection(str(path), vfs=vfs)
-    connection.set_busy_timeout(BUSY_TIMEOUT_MS)
-    connection.execute("PRAGMA journal_mode = WAL").fetchall()
-    for setting in (
-        f"synchronous = {synchronous}",
-        "mmap_size = 0",
-        "secure_delete = ON",
-        "trusted_schema = OFF",
-        "cell_size_check = ON",
-        "temp_store = MEMORY",
-        "foreign_keys = ON",
-        f"cache_size = -{CACHE_KIB}",
-    ):
-        connection.execute(f"PRAGMA {setting}").fetchall()
-    return connection
+_FATAL = (apsw.IOError, apsw.CorruptError, apsw.NotADBError, apsw.CantOpenError)
 
 
 class _Snapshot:
     """A reader, or what a transaction reads with."""
 
-    __slots__ = ("_execute",)
+    __slots__ = ("execute",)
 
     def __init__(self, connection: apsw.Connection) -> None:
-        self._execute = connection.cursor().execute
+        self.execute = executor(connection)
 
     def all(self, sql: str, *args: SQLValue) -> list[Row]:
-        return self._execute(sql, args).fetchall()
+        return self.execute(sql, args).fetchall()
 
     def one(self, sql: str, *args: SQLValue) -> Row | None:
-        rows = self._execute(sql, args).fetchall()
+        rows = self.execute(sql, args).fetchall()
         return rows[0] if rows else None
 
 
@@ -100,12 +68,12 @@ class _Batch(_Snapshot):
         self.begin()
 
     def begin(self) -> None:
-        self.hints: list[tuple[TopicId, Written | None]] = []
+        self.hints: list[_Hint] = []
         self.deferred: list[object] = []
         self.done_acts: list[Callable[[], None]] = []
 
     def run(self, sql: str, *args: SQLValue) -> int:
-        self._execute(sql, args).fetchall()
+        self.execute(sql, args).fetchall()
         return self._connection.changes()
 
     def touch(self, topic: TopicId) -> None:
@@ -129,6 +97,7 @@ class _Batch(_Snapshot):
         del self.done_acts[mark[2] :]
 
 
+_Hint = tuple[TopicId, Written | None]
 _Waiting = tuple[Act, "asyncio.Future[Any]"]
 _Result = tuple["asyncio.Future[Any]", Any, BaseException | None]
 
@@ -163,7 +132,7 @@ class SQLiteDatabase:
         self._loop = asyncio.get_running_loop()
         self._connection = open_connection(path, synchronous=synchronous, vfs=vfs)
         self._connection.wal_autocheckpoint(WAL_CHECKPOINT_PAGES)
-        self.identity = prepare(self._connection, first)
+        self.identity = prepare(executor(self._connection), first)
         self._waiting = 0
         self._waiting_reads = 0
         self._failed = False
@@ -175,7 +144,7 @@ class SQLiteDatabase:
         readers = [open_connection(path, synchronous=synchronous, vfs=vfs) for _ in range(limits.readers)]
         self._threads = [threading.Thread(target=self._write_batches, name="heliograph-writer", daemon=True)]
         for number, connection in enumerate(readers):
-            connection.execute("PRAGMA query_only = ON").fetchall()
+            executor(connection)("PRAGMA query_only = ON").fetchall()
             name = f"heliograph-reader-{number}"
             self._threads.append(threading.Thread(target=self._answer, args=(connection,), name=name, daemon=True))
         for thread in self._threads:
@@ -248,15 +217,16 @@ class SQLiteDatabase:
             self._batches.put(self._inbox)
             self._inbox = []
 
-    def _tell(
-        self, results: list[_Result], hints: list[tuple[TopicId, Written | None]], done: list[Callable[[], None]]
-    ) -> None:
+    def _tell(self, results: Sequence[_Result], hints: Sequence[_Hint], done: Sequence[Callable[[], None]]) -> None:
         """Let the event loop know of a batch, in the order that readers rely on."""
         self._waiting -= len(results)
         self._metrics.waiting_writes.set(self._waiting)
         self._metrics.acts_per_commit.observe(len(results))
         for act in done:
-            act()
+            try:
+                act()
+            except Exception as error:  # the writes are durable: they must be acknowledged
+                _log.exception("what follows a commit failed", error=type(error).__name__)
         for future, value, error in results:
             if future.done():
                 continue
@@ -314,19 +284,19 @@ class SQLiteDatabase:
     def _run_alone(self, alone: Act, future: "asyncio.Future[Any]") -> None:
         try:
             result: _Result = (future, alone(None), None)  # type: ignore[arg-type]
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             result = (future, None, error)
-        self._loop.call_soon_threadsafe(self._tell, [result], [], [])
+        self._loop.call_soon_threadsafe(self._tell, (result,), (), ())
 
     def _commit(self, batch: _Batch, acts: list[_Waiting]) -> None:
         batch.begin()
         try:
-            self._connection.execute("BEGIN IMMEDIATE")
+            batch.execute("BEGIN IMMEDIATE")
             results = self._run_acts(batch, acts)
             if batch.deferred:
                 self._finish(batch, batch.deferred)
-            self._connection.execute("COMMIT")
-        except BaseException as error:  # noqa: BLE001
+            batch.execute("COMMIT")
+        except BaseException as error:
             self._give_up(acts, error)
             return
         self._loop.call_soon_threadsafe(self._tell, results, batch.hints, batch.done_acts)
@@ -334,7 +304,7 @@ class SQLiteDatabase:
     def _run_acts(self, batch: _Batch, acts: list[_Waiting]) -> list[_Result]:
         """Run each act in a savepoint: one that raises takes back only what it did itself."""
         results: list[_Result] = []
-        execute = self._connection.cursor().execute
+        execute = batch.execute
         for act, future in acts:
             mark = batch.mark()
             execute("SAVEPOINT act")
@@ -342,7 +312,7 @@ class SQLiteDatabase:
                 results.append((future, act(batch), None))
             except (apsw.FullError, *_FATAL):
                 raise
-            except Exception as error:  # noqa: BLE001
+            except Exception as error:
                 batch.take_back(mark)
                 execute("ROLLBACK TO act")
                 results.append((future, None, error))
@@ -354,7 +324,7 @@ class SQLiteDatabase:
         fatal = isinstance(error, _FATAL)
         if not fatal and self._connection.in_transaction:
             try:
-                self._connection.execute("ROLLBACK")
+                executor(self._connection)("ROLLBACK")
             except apsw.Error:
                 fatal = True
         answer = error
@@ -364,13 +334,13 @@ class SQLiteDatabase:
             answer = Problem("internal-error", "the server's disk failed: it stops")
             self._loop.call_soon_threadsafe(self._tell_broken, error)
         results: list[_Result] = [(future, None, answer) for _, future in acts]
-        self._loop.call_soon_threadsafe(self._tell, results, [], [])
+        self._loop.call_soon_threadsafe(self._tell, results, (), ())
 
     # --------------------------------------------------------------------------------- on the reader threads
 
     def _answer(self, connection: apsw.Connection) -> None:
         snapshot = _Snapshot(connection)
-        execute = connection.cursor().execute
+        execute = executor(connection)
         while (waiting := self._queries.get()) is not None:
             query, future = waiting
             try:
@@ -382,7 +352,7 @@ class SQLiteDatabase:
             except _FATAL as error:
                 answer = (None, Problem("internal-error", "the server's disk failed: it stops"))
                 self._loop.call_soon_threadsafe(self._tell_broken, error)
-            except Exception as error:  # noqa: BLE001
+            except Exception as error:
                 answer = (None, error)
             self._loop.call_soon_threadsafe(self._tell_read, future, *answer)
         connection.close()
@@ -400,7 +370,7 @@ class _Alone:
         return self._act()
 
 
-def _by_topic(hints: list[tuple[TopicId, Written | None]]) -> Hints:
+def _by_topic(hints: Sequence[_Hint]) -> Hints:
     """Fold a batch's hints: entries in order, or None where anything of the topic asks for a fresh look."""
     found: dict[TopicId, list[Written] | None] = {}
     for topic, written in hints:
@@ -410,4 +380,7 @@ def _by_topic(hints: list[tuple[TopicId, Written | None]]) -> Hints:
             entries = found.setdefault(topic, [])
             if entries is not None:
                 entries.append(written)
+    for entries in found.values():
+        if entries is not None and len(entries) > 1:
+            entries.sort()  # a number taken early may be filled late
     return found

@@ -24,6 +24,7 @@ from heliograph.wire.moderation import (
     CaseReport,
     CaseRequest,
     Cases,
+    CaseState,
     CaseSummary,
     CaseView,
     CheckFrank,
@@ -39,11 +40,7 @@ REPORTS_IN_ONE_ANSWER: Final = 200
 REPORT_BYTES_IN_ONE_ANSWER: Final = 4 * 1024 * 1024
 EVENTS_IN_ONE_ANSWER: Final = 500  # the newest
 
-_STATES: Final = {
-    "open": "state IN ('new', 'leased')",
-    "decided": "state IN ('decided', 'closed')",
-    "all": "number > 0",
-}
+_STATES: Final[dict[str, tuple[CaseState, CaseState]]] = {"open": ("new", "leased"), "decided": ("decided", "closed")}
 
 
 async def list_cases(context: Context, caller: Caller, request: ListCases) -> Cases:
@@ -57,11 +54,12 @@ async def list_cases(context: Context, caller: Caller, request: ListCases) -> Ca
 
     def query(reader: Reader) -> Cases:
         after = _number(reader, CaseId(request.after)) if request.after else 0
+        one, other = _STATES.get(request.state, ("", ""))
         rows = reader.all(
             "SELECT case_id, subject_kind, subject_ref, state, category, opened_at_ms,"
-            " (SELECT count(*) FROM reports r WHERE r.case_id = cases.case_id)"
-            f" FROM cases WHERE number > ? AND {_STATES[request.state]} ORDER BY number LIMIT ?",  # noqa: S608
-            *(after, request.limit),
+            " (SELECT count(*) FROM reports r WHERE r.case_id = cases.case_id) FROM cases"
+            " WHERE number > ? AND (? = '' OR state IN (?, ?)) ORDER BY number LIMIT ?",
+            *(after, one, one, other, request.limit),
         )
         return Cases([_summary(row) for row in rows])
 

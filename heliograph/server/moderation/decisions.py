@@ -230,7 +230,7 @@ def _leaf(reader: Reader, case: _Case, ruling: _Ruling) -> DecisionLeaf:
         language=request.language,
         source=case.source,
         automated_detection=False,
-        automated_decision=values.NOT_AUTOMATED,
+        automated_decision=False,
         minutes_to_action=minutes_range((ruling.now_ms - case.opened_at_ms) // 60_000),
         subscribers=subscribers_range(0 if row is None else row[0]),
         refers_to=None,

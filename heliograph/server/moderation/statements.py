@@ -166,7 +166,7 @@ def tell_reporters(tx: Transaction, case: str, outcome: Outcome) -> None:
 
 
 def _require_concerned(reader: Reader, caller: Caller, decision: DecisionId) -> None:
-    if caller.role == "reviewer":
+    if caller.role != "member":
         return
     row = reader.one(
         "SELECT account FROM statement_recipients WHERE decision = ? AND account = ?", decision, caller.account

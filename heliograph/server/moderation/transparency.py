@@ -10,9 +10,10 @@ Complete nodes are stored once and never change; a proof or a tile is read from 
 so that whoever watches it need trust nothing else of this server.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
+from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
@@ -24,9 +25,34 @@ from heliograph.tlog.checkpoint import Checkpoint, VerifierKey, sign_checkpoint
 from heliograph.tlog.errors import ProofError
 from heliograph.tlog.log import Log
 from heliograph.tlog.merkle import ReadHash
+from heliograph.wire.operations import CHECKPOINT_PATH, TILE_PREFIX
 from heliograph.wire.problems import Problem
 
 ORIGIN_SUFFIX: Final = "/decisions"
+
+
+def log_routes(context: Context) -> Sequence[web.RouteDef]:
+    """Return the routes under which anyone may fetch the log."""
+
+    def charge(request: web.Request) -> None:
+        now_ms = context.now_ms()
+        source = context.admission.source(request.remote, now_ms)
+        context.admission.charge("source", source, now_ms)
+        context.admission.charge("read", source, now_ms)
+
+    async def checkpoint(request: web.Request) -> web.Response:
+        charge(request)
+        return web.Response(text=await context.database.read(read_checkpoint), content_type="text/plain")
+
+    async def tile(request: web.Request) -> web.Response:
+        charge(request)
+        path = "tile/" + request.match_info["path"]
+        content = await context.database.read(lambda reader: read_tile(reader, path))
+        # A tile never changes; a partial one is replaced by a whole one under another path.
+        headers = {"Cache-Control": "public, max-age=31536000, immutable"}
+        return web.Response(body=content, content_type="application/octet-stream", headers=headers)
+
+    return [web.get(CHECKPOINT_PATH, checkpoint), web.get(TILE_PREFIX + "/{path:.+}", tile)]
 
 
 def verifier_key(secrets: Secrets, domain: str) -> VerifierKey:
@@ -83,7 +109,8 @@ def read_tile(reader: Reader, path: str) -> bytes:
     first = tile.index * tiles.TILE_WIDTH
     if tile.level is not None:
         nodes = reader.all(
-            "SELECT hash FROM decision_nodes WHERE level = ? AND node_index >= ? AND node_index < ? ORDER BY node_index",
+            "SELECT hash FROM decision_nodes WHERE level = ? AND node_index >= ? AND node_index < ?"
+            " ORDER BY node_index",
             *(tile.level * tiles.TILE_HEIGHT, first, first + tile.width),
         )
         return b"".join(node for (node,) in nodes)

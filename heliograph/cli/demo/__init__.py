@@ -1,0 +1,1 @@
+"""`heliograph demo`: the main job in five acts, against a real server process. One file an act."""

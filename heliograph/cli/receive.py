@@ -1,0 +1,31 @@
+"""`heliograph receive`: print what has happened since the last time, and with `--follow` what happens from now on.
+
+What is printed has been verified and saved before. Each thing is taken from the store after it has been printed, so a
+process that is killed may print its last lines again at the next start, and never loses one.
+"""
+
+from typing import Annotated
+
+import typer
+
+from heliograph.cli import device
+from heliograph.cli.output import AsJson, Output
+from heliograph.cli.telling import tell
+from heliograph.client.client import Client
+
+HELP = "Print what came: messages, posts, members, decisions. With --follow, go on until interrupted."
+
+
+def receive_command(
+    context: typer.Context,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until interrupted.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Print what there is to tell."""
+    output = Output(as_json=as_json)
+
+    async def act(client: Client) -> None:
+        async for told in client.receive(follow=follow):
+            tell(output, told)
+
+    device.run(context, act)

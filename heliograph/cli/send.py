@@ -1,0 +1,32 @@
+"""`heliograph send`: say something in a room, once, and return when the server has taken it."""
+
+from typing import Annotated
+
+import typer
+
+from heliograph.cli import device
+from heliograph.cli.output import AsJson, Output
+from heliograph.cli.text_input import text_or_input
+from heliograph.client.client import Client
+
+HELP = "Send a message to a room; without TEXT, or with -, it comes from standard input."
+
+MAX_MESSAGE_SIZE_BYTES = 32 * 1024
+
+
+def send_command(
+    context: typer.Context,
+    room: Annotated[str, typer.Argument(help="The room: its name, its id, or @HANDLE for a direct room.")],
+    text: Annotated[str | None, typer.Argument(help="What to say; - reads standard input.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Send one message."""
+    words = text_or_input(text, "message", MAX_MESSAGE_SIZE_BYTES)
+    output = Output(as_json=as_json)
+
+    async def act(client: Client) -> None:
+        room_id = device.room(client, room)
+        sent = await client.send(room_id, words)
+        output.tell("sent", f"sent as entry {sent.seq}", room=room_id, seq=sent.seq, message_id=sent.message_id)
+
+    device.run(context, act)

@@ -1,0 +1,173 @@
+"""Durable intents, done in order: what this device has promised to say to the server, until there is an answer.
+
+```
+caller --save--> outbox row --lane worker--> request made and saved --> network --> answer, row deleted
+                                                   ^                       |
+                                                   +---- no answer: the same bytes again, under the same key
+```
+
+An intent and everything that it needs (an advanced ratchet, a message) are saved before the network hears of it, and
+so is the exact request; after a crash the worker finds the row and goes on where it stood. A room is a lane: its
+intents are done one after the other. Lanes do not wait for each other.
+
+What the server refuses for good ends the intent; what it cannot do now (no network, too many requests, an overloaded
+server) is tried again, with full jitter.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Final
+
+import msgspec
+
+from heliograph.client.changes import (
+    CallOnce,
+    Change,
+    ChangeMembers,
+    CreateGroup,
+    IntentAdded,
+    IntentDone,
+    JoinFromOutside,
+    LeaveRoom,
+    MessageRefused,
+    NameRoom,
+    SendContent,
+    TendRoom,
+)
+from heliograph.client.device import Device
+from heliograph.client.errors import ClientError, Unreachable
+from heliograph.client.room_work import RoomWork
+from heliograph.client.store import SavedIntent
+from heliograph.client.transport import Backoff
+from heliograph.mls.errors import MLSError
+from heliograph.wire.ids import RoomId
+from heliograph.wire.operations import OPERATIONS
+from heliograph.wire.problems import Problem
+
+RETRIED: Final = frozenset({"too-many-requests", "overloaded", "internal-error", "storage-full", "not-logged-in"})
+MAX_LANES_AT_ONCE: Final = 64
+
+
+class Outbox:
+    """The workers of all lanes."""
+
+    def __init__(self, device: Device, rooms: RoomWork) -> None:
+        self._device = device
+        self._rooms = rooms
+        self._waiting: dict[int, asyncio.Future[msgspec.Struct | None]] = {}
+        self._lanes: dict[str, asyncio.Task[None]] = {}
+        self._kicked: set[str] = set()
+        self._kick = asyncio.Event()
+
+    async def run(self) -> None:
+        """Work until cancelled; begins with what an earlier run has left."""
+        self.kick(saved.lane for saved in self._device.store.intents())
+        gate = asyncio.Semaphore(MAX_LANES_AT_ONCE)
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                await self._kick.wait()
+                self._kick.clear()
+                for lane in self._kicked - self._lanes.keys():
+                    self._lanes[lane] = tasks.create_task(self._work(lane, gate))
+                self._kicked.clear()
+
+    def kick(self, lanes: Iterable[str]) -> None:
+        """Say that lanes have something to do."""
+        self._kicked.update(lanes)
+        self._kick.set()
+
+    async def add(self, *changes: Change) -> list[int]:
+        """Save changes among which are intents, and set their lanes to work; the caller holds the turn."""
+        added = await self._device.save(changes)
+        self.kick(lanes_of(changes))
+        return added
+
+    async def result(self, intent_id: int) -> msgspec.Struct | None:
+        """Wait for an intent to be done and return the server's reply.
+
+        Raises:
+            Problem, ClientError, MLSError: it was refused, and is in the outbox no more.
+        """
+        future = self._waiting.setdefault(intent_id, asyncio.get_running_loop().create_future())
+        try:
+            return await asyncio.shield(future)
+        finally:
+            self._waiting.pop(intent_id, None)
+
+    def expect(self, intent_id: int) -> Callable[[], Awaitable[msgspec.Struct | None]]:
+        """Return what waits for an intent; asked for before the lane is kicked, it cannot miss the answer."""
+        self._waiting.setdefault(intent_id, asyncio.get_running_loop().create_future())
+        return lambda: self.result(intent_id)
+
+    async def _work(self, lane: str, gate: asyncio.Semaphore) -> None:
+        backoff = Backoff(self._device.world.random)
+        try:
+            while (saved := self._device.store.next_intent(lane)) is not None:
+                async with gate:
+                    wait_s = await self._try(saved, backoff)
+                if wait_s:
+                    await asyncio.sleep(wait_s)
+        finally:
+            del self._lanes[lane]
+
+    async def _try(self, saved: SavedIntent, backoff: Backoff) -> float:
+        """Try an intent once; return how long to wait before the next try, 0 where it is over."""
+        try:
+            reply = await self._do(saved)
+        except Problem as problem:
+            if problem.slug in RETRIED:
+                return backoff.next_s(problem.body.retry_after_s or 0)
+            await self._refuse(saved, problem)
+        except Unreachable:
+            return backoff.next_s()
+        except (ClientError, MLSError) as error:
+            await self._refuse(saved, error)
+        else:
+            future = self._waiting.get(saved.intent_id)
+            if future is not None and not future.done():
+                future.set_result(reply)
+        backoff.reset()
+        return 0
+
+    async def _refuse(self, saved: SavedIntent, error: Exception) -> None:
+        changes: list[Change] = [IntentDone(saved.intent_id)]
+        if isinstance(saved.intent, SendContent):
+            changes.append(MessageRefused(RoomId(saved.lane), saved.intent.message_id))
+        async with self._device.turn:
+            await self._device.save(changes)
+        future = self._waiting.get(saved.intent_id)
+        if future is not None and not future.done():
+            future.set_exception(error)
+
+    async def _do(self, saved: SavedIntent) -> msgspec.Struct | None:
+        rooms, intent = self._rooms, saved.intent
+        match intent:
+            case SendContent():
+                return await rooms.send(saved, intent)
+            case CreateGroup():
+                return await rooms.create(saved, intent)
+            case ChangeMembers():
+                return await rooms.change_members(saved, intent)
+            case TendRoom():
+                return await rooms.tend(saved, intent)
+            case LeaveRoom():
+                return await rooms.leave(saved)
+            case JoinFromOutside():
+                return await rooms.join_from_outside(saved, intent)
+            case NameRoom():
+                return await rooms.name_again(saved)
+            case CallOnce():
+                return await self._call(saved, intent)
+
+    async def _call(self, saved: SavedIntent, intent: CallOnce) -> msgspec.Struct:
+        operation = OPERATIONS[intent.operation]
+        request = msgspec.msgpack.decode(intent.request, type=operation.request)
+        reply = await self._device.transport.call(operation.name, request, operation.reply)
+        async with self._device.turn:
+            await self._device.save((IntentDone(saved.intent_id),))
+        return reply
+
+
+def lanes_of(changes: Iterable[Change]) -> set[str]:
+    """Return the lanes of the intents among some changes."""
+    return {change.lane for change in changes if isinstance(change, IntentAdded)}
