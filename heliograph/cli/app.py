@@ -15,7 +15,21 @@ import typer
 from typer.core import TyperGroup
 
 import heliograph
-from heliograph.cli import admin, exit_codes, serve, verify
+from heliograph.cli import (
+    account,
+    admin,
+    case,
+    channel,
+    decide,
+    decision,
+    exit_codes,
+    receive,
+    report,
+    room,
+    send,
+    serve,
+    verify,
+)
 from heliograph.cli.exit_codes import ExitCode
 from heliograph.cli.failure import CommandError
 from heliograph.cli.output import complain
@@ -103,7 +117,16 @@ def verify_proof(context: typer.Context) -> None:
     raise typer.Exit(verify.main(context.args))
 
 
+app.command("send", help=send.HELP)(send.send_command)
+app.command("receive", help=receive.HELP)(receive.receive_command)
+app.command("decide", help=decide.HELP)(decide.decide_command)
 app.command("serve", help=serve.HELP)(serve.serve_command)
+app.add_typer(account.app, name="account")
+app.add_typer(room.app, name="room")
+app.add_typer(channel.app, name="channel")
+app.add_typer(report.app, name="report")
+app.add_typer(case.app, name="case")
+app.add_typer(decision.app, name="decision")
 app.add_typer(admin.app, name="admin")
 
 

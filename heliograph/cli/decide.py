@@ -4,7 +4,7 @@ The measure is a flag of its own, so that no default ever blocks anything. Categ
 Transparency Database; their long names may be shortened (`scams-and-fraud`, `phishing`).
 """
 
-from typing import Annotated, cast
+from typing import Annotated
 
 import typer
 
@@ -14,8 +14,7 @@ from heliograph.cli.failure import CommandError
 from heliograph.cli.output import AsJson, Output
 from heliograph.cli.text_input import text_or_input
 from heliograph.client.client import Client
-from heliograph.wire.ids import CaseId
-from heliograph.wire.moderation import Decide, Ground, Measure, MeasureKind
+from heliograph.wire.moderation import Ground, Measure, MeasureKind
 
 HELP = "Decide a case: block a channel, remove a post, or say why nothing is to be done."
 
@@ -27,10 +26,10 @@ def decide_command(
     context: typer.Context,
     case: Annotated[str, typer.Argument(help="The case's id.")],
     reason: Annotated[str, typer.Option(help="One sentence that everyone may read.")],
+    facts: Annotated[str, typer.Option(help="What was found, for the affected alone; - is standard input.")],
     ground: Annotated[str, typer.Option(metavar="|".join(GROUNDS), help="Against the law, or against the terms.")],
     ground_reference: Annotated[str, typer.Option(help="The law, or the clause of the terms, and why it applies.")],
     category: Annotated[str, typer.Option(help="Such as scams-and-fraud.")],
-    facts: Annotated[str, typer.Option(help="What was found, for the affected alone; - reads standard input.")],
     block_channel: Annotated[bool, typer.Option("--block-channel", help="Nobody reads the channel any more.")] = False,
     remove_post: Annotated[bool, typer.Option("--remove-post", help="A tombstone takes the post's place.")] = False,
     no_action: Annotated[bool, typer.Option("--no-action", help="Nothing is to be done.")] = False,
@@ -39,29 +38,32 @@ def decide_command(
     as_json: AsJson = False,
 ) -> None:
     """Send one decision."""
-    request = Decide(
-        case=CaseId(case),
-        measures=measures(block_channel=block_channel, remove_post=remove_post, no_action=no_action),
-        ground=checked_ground(ground),
-        ground_reference=ground_reference,
-        category=category_name(category),
-        reason=reason,
-        facts=text_or_input(facts, "facts", MAX_FACTS_SIZE_BYTES),
-        keywords=tuple(keyword_name(one) for one in keyword or ()),
-        language=language,
-    )
-    output = Output(as_json=as_json)
+    chosen = measures(block_channel=block_channel, remove_post=remove_post, no_action=no_action)
+    ground_word, long_category = checked_ground(ground), category_name(category)
+    keywords = [keyword_name(one) for one in keyword or ()]
+    found = text_or_input(facts, "facts", MAX_FACTS_SIZE_BYTES)
 
     async def act(client: Client) -> None:
-        decided = await client.decide(request)
-        done = ", ".join(measure.kind for measure in request.measures) or "no measure"
-        output.tell(
+        decided = await client.decide(
+            case,
+            chosen,
+            ground=ground_word,
+            ground_reference=ground_reference,
+            category=long_category,
+            reason=reason,
+            facts=found,
+            keywords=keywords,
+            language=language,
+        )
+        kinds = [measure.kind for measure in chosen]
+        Output(as_json=as_json).tell(
             "decided",
-            f"decision {decided.decision} is in force: {done}; entry {decided.leaf_index} of the log",
+            f"decision {decided.decision} is in force ({', '.join(kinds) or 'no measure'}), "
+            f"entry {decided.leaf_index} of the log",
             decision=decided.decision,
             leaf_index=decided.leaf_index,
             effective_at_ms=decided.effective_at_ms,
-            measures=[measure.kind for measure in request.measures],
+            measures=kinds,
         )
 
     device.run(context, act)
@@ -74,7 +76,7 @@ def measures(*, block_channel: bool, remove_post: bool, no_action: bool) -> list
         CommandError: no flag was given, or --no-action together with a measure.
     """
     wanted: dict[MeasureKind, bool] = {"block-channel": block_channel, "remove-post": remove_post}
-    kinds = [kind for kind, is_wanted in wanted.items() if is_wanted]
+    kinds: list[MeasureKind] = [kind for kind in wanted if wanted[kind]]
     if no_action == bool(kinds):
         raise CommandError(ExitCode.USAGE, "say --block-channel, --remove-post (or both), or else --no-action")
     return [Measure(kind) for kind in kinds]
@@ -84,7 +86,7 @@ def checked_ground(ground: str) -> Ground:
     """Return the ground; raises CommandError for another word."""
     if ground not in GROUNDS:
         raise CommandError(ExitCode.USAGE, f"--ground {ground}: say {' or '.join(GROUNDS)}")
-    return cast("Ground", ground)
+    return ground
 
 
 def category_name(text: str) -> str:
@@ -98,8 +100,7 @@ def keyword_name(text: str) -> str:
 
 
 def _long_name(text: str, prefix: str) -> str:
-    name = prefix + text.upper().replace("-", "_").removeprefix(prefix)
-    rest = name.removeprefix(prefix)
+    rest = text.upper().replace("-", "_").removeprefix(prefix)
     if not rest.replace("_", "").isalpha() or not rest.isascii() or not 3 <= len(rest) <= 64:
         raise CommandError(ExitCode.USAGE, f"{text}: not a name of the DSA lists, such as scams-and-fraud or phishing")
-    return name
+    return prefix + rest

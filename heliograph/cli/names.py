@@ -50,11 +50,6 @@ def account_or_handle(text: str, domain: str) -> AccountId | Handle:
     return handle(text)
 
 
-def is_account(named: AccountId | Handle) -> bool:
-    """Tell whether it is an account's id; no handle is as long."""
-    return re.fullmatch(ACCOUNT_PATTERN, named) is not None
-
-
 def handle(text: str) -> Handle:
     """Return a handle, with or without the @ before it.
 
@@ -80,11 +75,6 @@ def handle(text: str) -> Handle:
 def channel_or_handle(text: str) -> ChannelId | Handle:
     """Return the channel that an id names, or else the handle, to be looked up; raises CommandError."""
     return ChannelId(text) if re.fullmatch(CHANNEL_PATTERN, text) else handle(text)
-
-
-def is_channel(named: ChannelId | Handle) -> bool:
-    """Tell whether it is a channel's id."""
-    return re.fullmatch(CHANNEL_PATTERN, named) is not None
 
 
 def channel_and_post(text: str) -> tuple[str, int]:

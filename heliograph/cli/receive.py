@@ -1,7 +1,7 @@
 """`heliograph receive`: print what has happened since the last time, and with `--follow` what happens from now on.
 
-What is printed has been verified and saved before. Each thing is taken from the store after it has been printed, so a
-process that is killed may print its last lines again at the next start, and never loses one.
+What is printed has been verified and saved before. Each thing leaves the list of news after it has been printed, so a
+process that is killed may print its last line again at the next start, and never loses one.
 """
 
 from typing import Annotated
@@ -25,7 +25,9 @@ def receive_command(
     output = Output(as_json=as_json)
 
     async def act(client: Client) -> None:
+        if not follow:
+            await device.catch_up(client)
         async for told in client.receive(follow=follow):
             tell(output, told)
 
-    device.run(context, act)
+    device.run(context, act, patience_s=None)

@@ -17,16 +17,22 @@ MAX_MESSAGE_SIZE_BYTES = 32 * 1024
 def send_command(
     context: typer.Context,
     room: Annotated[str, typer.Argument(help="The room: its name, its id, or @HANDLE for a direct room.")],
-    text: Annotated[str | None, typer.Argument(help="What to say; - reads standard input.")] = None,
+    text: Annotated[str | None, typer.Argument(metavar="[TEXT|-]", help="What to say; - is standard input.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Send one message."""
     words = text_or_input(text, "message", MAX_MESSAGE_SIZE_BYTES)
-    output = Output(as_json=as_json)
 
     async def act(client: Client) -> None:
-        room_id = device.room(client, room)
+        room_id = await device.room(client, room)
         sent = await client.send(room_id, words)
-        output.tell("sent", f"sent as entry {sent.seq}", room=room_id, seq=sent.seq, message_id=sent.message_id)
+        Output(as_json=as_json).tell(
+            "sent",
+            f"sent as entry {sent.seq}",
+            room=room_id,
+            seq=sent.seq,
+            message_id=sent.message_id,
+            accepted_at_ms=sent.accepted_at_ms,
+        )
 
     device.run(context, act)

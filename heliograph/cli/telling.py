@@ -25,7 +25,7 @@ def sentence(told: t.AnyTold) -> str:
     """Return what happened as a line for people."""
     match told:
         case t.RoomMessage():
-            return f"{_time(told.accepted_at_ms)} {_short(told.room)} {_message(told)}"
+            return f"{clock_time(told.accepted_at_ms)} {_short(told.room)} {_message(told)}"
         case t.RoomJoined():
             again = "you are back in" if told.again else "you are in"
             kind = "a direct room" if told.direct else "a room"
@@ -40,7 +40,7 @@ def sentence(told: t.AnyTold) -> str:
         case t.PostReceived():
             edited = " (edited)" if told.version != told.post else ""
             place = f"{_short(told.channel)}/{told.post}{edited}"
-            return f"{_time(told.accepted_at_ms)} {place} [{told.language}] {told.body}"
+            return f"{clock_time(told.accepted_at_ms)} {place} [{told.language}] {told.body}"
         case t.PostRemoved():
             why = f": {told.reason}" if told.reason else ""
             decision = f" (decision {told.decision})" if told.decision else ""
@@ -113,5 +113,6 @@ def _count(members: list[str]) -> str:
     return f"{len(members)} {'person' if len(members) == 1 else 'people'}"
 
 
-def _time(at_ms: int) -> str:
+def clock_time(at_ms: int) -> str:
+    """Return a time of day in UTC."""
     return f"{datetime.fromtimestamp(at_ms / 1000, UTC):%H:%M:%S}"

@@ -2,13 +2,15 @@
 
 ```
 reporter   stored messages -> Report -> sealed to the desk's key          the server sees a room and sealed bytes
-reviewer   sealed bytes -> Report -> one verdict an item                  PROVEN, UNPROVEN or FORGED, by public keys alone
+reviewer   sealed bytes -> Report -> one verdict an item         PROVEN, UNPROVEN or FORGED
 ```
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
+
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from heliograph.client.changes import StoredMessage
 from heliograph.client.errors import NotPossible
@@ -19,11 +21,12 @@ from heliograph.content.report import (
     Report,
     ReportCheck,
     ReportItem,
+    Verdict,
     check_report,
     open_report,
     seal_report,
 )
-from heliograph.mls.errors import DecodeError, MLSError
+from heliograph.mls.errors import DecodeError
 from heliograph.mls.suite import Random, Secret, cipher_suite
 from heliograph.wire.encoding import base64url_bytes, base64url_text
 from heliograph.wire.frank import decode_frank, stamp_verifier, stamped_context
@@ -78,13 +81,13 @@ def create_desk_key(random: Random) -> DeskKey:
 
 def read_desk_key(text: str) -> DeskKey:
     """Return the desk key of a line of text; raises CredentialError for anything else."""
-    suite, plain = cipher_suite(SUITE_ID), text.strip()
+    plain = text.strip()
     try:
         if not plain.startswith(_DESK_KEY_PREFIX):
             raise ValueError("another prefix")
         private = Secret(base64url_bytes(plain.removeprefix(_DESK_KEY_PREFIX)))
-        public = suite.hpke_public_key(private)
-    except (ValueError, MLSError):
+        public = X25519PrivateKey.from_private_bytes(private).public_key().public_bytes_raw()
+    except ValueError:
         raise CredentialError("the text is no desk key") from None
     return DeskKey(private, public)
 
@@ -101,9 +104,7 @@ def with_preceding(history: Sequence[StoredMessage], chosen: Sequence[bytes], pr
     places = {message.message_id: place for place, message in enumerate(known)}
     if not chosen or not set(chosen) <= places.keys():
         raise NotPossible("a message to report is not in this device's history")
-    wanted = {
-        place for one in chosen for place in range(max(0, places[one] - preceding), places[one] + 1)
-    }
+    wanted = {place for one in chosen for place in range(max(0, places[one] - preceding), places[one] + 1)}
     return [known[place] for place in sorted(wanted)][-MAX_ITEMS:]
 
 
@@ -150,9 +151,7 @@ def judge_report(sealed: bytes, desk_key: DeskKey, domain: str, room: RoomId, hu
     """
     report = open_report(sealed, desk_key.private, room_uri(domain, room))
     checked: ReportCheck = check_report(report, stamp_verifier(hub_signature_key))
-    items = tuple(
-        JudgedItem(check, item.encode()) for check, item in zip(checked.items, report.items, strict=True)
-    )
+    items = tuple(JudgedItem(check, item.encode()) for check, item in zip(checked.items, report.items, strict=True))
     return JudgedReport(
         room=room,
         accused=_account_in(report.accused),
@@ -181,3 +180,15 @@ def _account_in(uri: str) -> AccountId:
         return parse_user_uri(uri)[1]
     except ValueError:
         raise DecodeError("the report names someone by something else than a user URI") from None
+
+
+def with_items(judged: JudgedReport, items: Sequence[JudgedItem]) -> JudgedReport:
+    """Return the report with its items judged anew, after the hub was asked."""
+    proven = [
+        item
+        for item in items
+        if item.check.verdict is Verdict.PROVEN
+        and item.check.content is not None
+        and _account_in(item.check.content.sender_uri) == judged.accused
+    ]
+    return replace(judged, items=tuple(items), against_accused=len(proven))

@@ -17,6 +17,7 @@ from heliograph.client import room as rooms
 from heliograph.client.changes import (
     AccountLearned,
     Change,
+    ChangeMembers,
     CursorMoved,
     IntentAdded,
     JoinFromOutside,
@@ -26,7 +27,7 @@ from heliograph.client.changes import (
     TendRoom,
 )
 from heliograph.client.identity import CredentialError
-from heliograph.client.room import MissingAccounts
+from heliograph.client.room import MissingAccounts, Room
 from heliograph.client.room_entries import apply_to_room
 from heliograph.client.step import Facts, Missing, OfferKeyPackages, Step, Stored, Subscribe, accounts_of, fault
 from heliograph.client.told import (
@@ -55,7 +56,7 @@ from heliograph.wire.events import (
     TombstoneEvent,
     WelcomeEvent,
 )
-from heliograph.wire.ids import AccountId, ChannelId, RoomId, TopicId
+from heliograph.wire.ids import AccountId, ChannelId, DeviceId, RoomId, TopicId
 from heliograph.wire.problems import Problem
 
 
@@ -136,9 +137,17 @@ def _apply_welcome(stored: Stored, facts: Facts, topic: TopicId, seq: int, event
         changes.append(KeyPackageSpent(reference))
     if room.needs_leaf:
         changes.append(IntentAdded(room_id, TendRoom(update_leaf=True)))
+    if _lacks_own_devices(stored, facts, room):
+        changes.append(IntentAdded(room_id, ChangeMembers(add=[facts.identity.account])))
     members: list[str] = sorted(room.policy.present())
     changes.append(Tell(RoomJoined(room_id, event.seq, room.direct, members)))
     return Step(tuple(changes), (Subscribe(TopicId(room_id), event.seq),))
+
+
+def _lacks_own_devices(stored: Stored, facts: Facts, room: Room) -> bool:
+    own = accounts_of(stored, facts).known.get(facts.identity.account)
+    standing = set(room.devices().values())
+    return own is not None and any((own.account, entry.device) not in standing for entry in own.state.devices)
 
 
 def _find_key_package(stored: Stored, welcome: bytes) -> tuple[bytes, KeyPackageBundle] | None:
@@ -162,7 +171,7 @@ def _apply_devices(stored: Stored, facts: Facts, topic: TopicId, seq: int, event
     after = facts.fetched.get(account)
     if after is None:
         return fault(topic, seq, f"the chain of {account} does not hold")
-    old = {entry.device for entry in before.state.devices} if before is not None else set[str]()
+    old = {entry.device for entry in before.state.devices} if before is not None else set[DeviceId]()
     new = {entry.device for entry in after.state.devices}
     told = DeviceListChanged(
         account,

@@ -76,3 +76,9 @@ def require_home(home: Path) -> Path:
     if not path.is_file():
         raise StoreMissing(f"no device lives in {home}: register an account or add this device to one")
     return path
+
+
+def discard_home(home: Path) -> None:
+    """Take away the store of a home whose registration was refused."""
+    for name in (_STORE, f"{_STORE}-wal", f"{_STORE}-shm", _LOCK):
+        (home / name).unlink(missing_ok=True)

@@ -146,7 +146,7 @@ def grant_device(
         handle=identity.handle,
         chain=tuple(signed.encode() for signed in known.chain),
         state=sign_state(state, Signer.ACCOUNT, identity.account_private_key, ()).encode(),
-        account_private_key=identity.account_private_key if role is DeviceRole.FULL else b"",
+        account_private_key=bytes(identity.account_private_key) if role is DeviceRole.FULL else b"",
         room_names=room_names,
     )
     suite = cipher_suite(SUITE_ID)

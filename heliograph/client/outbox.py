@@ -15,7 +15,7 @@ server) is tried again, with full jitter.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Iterable
 from typing import Final
 
 import msgspec
@@ -25,7 +25,6 @@ from heliograph.client.changes import (
     Change,
     ChangeMembers,
     CreateGroup,
-    IntentAdded,
     IntentDone,
     JoinFromOutside,
     LeaveRoom,
@@ -47,6 +46,9 @@ from heliograph.wire.problems import Problem
 RETRIED: Final = frozenset({"too-many-requests", "overloaded", "internal-error", "storage-full", "not-logged-in"})
 MAX_LANES_AT_ONCE: Final = 64
 
+Answer = asyncio.Future[msgspec.Struct | None]
+"""The reply to an intent, or why it was refused."""
+
 
 class Outbox:
     """The workers of all lanes."""
@@ -54,7 +56,7 @@ class Outbox:
     def __init__(self, device: Device, rooms: RoomWork) -> None:
         self._device = device
         self._rooms = rooms
-        self._waiting: dict[int, asyncio.Future[msgspec.Struct | None]] = {}
+        self._waiting: dict[int, Answer] = {}
         self._lanes: dict[str, asyncio.Task[None]] = {}
         self._kicked: set[str] = set()
         self._kick = asyncio.Event()
@@ -76,28 +78,15 @@ class Outbox:
         self._kicked.update(lanes)
         self._kick.set()
 
-    async def add(self, *changes: Change) -> list[int]:
-        """Save changes among which are intents, and set their lanes to work; the caller holds the turn."""
-        added = await self._device.save(changes)
-        self.kick(lanes_of(changes))
-        return added
+    def expect(self, intent_id: int) -> "Answer":
+        """Return what will hold the answer to an intent; asked for before its lane is kicked, it cannot be missed."""
+        return self._waiting.setdefault(intent_id, asyncio.get_running_loop().create_future())
 
-    async def result(self, intent_id: int) -> msgspec.Struct | None:
-        """Wait for an intent to be done and return the server's reply.
-
-        Raises:
-            Problem, ClientError, MLSError: it was refused, and is in the outbox no more.
-        """
-        future = self._waiting.setdefault(intent_id, asyncio.get_running_loop().create_future())
-        try:
-            return await asyncio.shield(future)
-        finally:
-            self._waiting.pop(intent_id, None)
-
-    def expect(self, intent_id: int) -> Callable[[], Awaitable[msgspec.Struct | None]]:
-        """Return what waits for an intent; asked for before the lane is kicked, it cannot miss the answer."""
-        self._waiting.setdefault(intent_id, asyncio.get_running_loop().create_future())
-        return lambda: self.result(intent_id)
+    def abandon(self, error: Exception) -> None:
+        """Let no one wait any longer: the workers have ended."""
+        for answer in self._waiting.values():
+            _settle(answer, error)
+        self._waiting.clear()
 
     async def _work(self, lane: str, gate: asyncio.Semaphore) -> None:
         backoff = Backoff(self._device.world.random)
@@ -123,9 +112,7 @@ class Outbox:
         except (ClientError, MLSError) as error:
             await self._refuse(saved, error)
         else:
-            future = self._waiting.get(saved.intent_id)
-            if future is not None and not future.done():
-                future.set_result(reply)
+            _settle(self._waiting.pop(saved.intent_id, None), reply)
         backoff.reset()
         return 0
 
@@ -135,9 +122,7 @@ class Outbox:
             changes.append(MessageRefused(RoomId(saved.lane), saved.intent.message_id))
         async with self._device.turn:
             await self._device.save(changes)
-        future = self._waiting.get(saved.intent_id)
-        if future is not None and not future.done():
-            future.set_exception(error)
+        _settle(self._waiting.pop(saved.intent_id, None), error)
 
     async def _do(self, saved: SavedIntent) -> msgspec.Struct | None:
         rooms, intent = self._rooms, saved.intent
@@ -168,6 +153,11 @@ class Outbox:
         return reply
 
 
-def lanes_of(changes: Iterable[Change]) -> set[str]:
-    """Return the lanes of the intents among some changes."""
-    return {change.lane for change in changes if isinstance(change, IntentAdded)}
+def _settle(answer: Answer | None, outcome: msgspec.Struct | Exception | None) -> None:
+    if answer is None or answer.done():
+        return
+    if isinstance(outcome, Exception):
+        answer.set_exception(outcome)
+        answer.exception()  # whoever does not wait for the answer has not forgotten to look
+    else:
+        answer.set_result(outcome)

@@ -8,6 +8,7 @@ brings that one, the pending change is dropped, and what was wanted is compared 
 import asyncio
 import hashlib
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from typing import Final
 
 import msgspec
@@ -50,6 +51,7 @@ from heliograph.client.room_commits import (
     Wanted,
     build_commit,
     check_key_package,
+    leavers,
     propose_leaving,
     stale_leaves,
 )
@@ -288,9 +290,14 @@ class RoomWork:
             stale = stale_leaves(room, self._device.store.accounts)
             if not stale and not room.group.pending_proposals and not (update_leaf and room.needs_leaf):
                 return None
-            return Wanted(remove_leaves=stale)
+            return Wanted(leave=self._may_drop(room), remove_leaves=stale)
 
         await self._committed(room_id, wanted)
+
+    def _may_drop(self, room: Room) -> frozenset[AccountId]:
+        """Return who has asked to leave, where this device's account may take people off the list."""
+        is_admin = room.policy.role(self._device.identity.account) >= Role.ADMIN
+        return leavers(room) if is_admin and not room.direct else frozenset()
 
     async def _committed(self, room_id: RoomId, wanted: Callable[[Room], Wanted | None]) -> None:
         """Build, save and send commits until the room is as wanted.
@@ -474,7 +481,7 @@ class RoomWork:
         asked: frozenset[AccountId] = frozenset(fetched)
         while True:
             try:
-                return join_from_outside(
+                pending = join_from_outside(
                     device.identity,
                     room_id,
                     group_info,
@@ -485,9 +492,15 @@ class RoomWork:
                     now_s=device.world.now_s,
                     random=device.world.random,
                 )
+                return replace(pending, room=replace(pending.room, name=self._known_name(room_id)))
             except MissingAccounts as missing:
                 fetched.update(await self._fetch(missing.accounts))
                 asked |= missing.accounts
+
+    def _known_name(self, room_id: RoomId) -> str:
+        """The name that the granting device gave a room, until its members say it again."""
+        saved = self._device.store.meta("room_names")
+        return "" if saved is None else msgspec.msgpack.decode(saved, type=dict[str, str]).get(room_id, "")
 
     async def _fetch(self, accounts: Collection[AccountId]) -> dict[AccountId, KnownAccount]:
         device = self._device

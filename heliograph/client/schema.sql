@@ -1,8 +1,8 @@
 -- A device's store. One process opens it; a transaction holds everything that one step changes.
 
 CREATE TABLE meta (
-    name  TEXT NOT NULL PRIMARY KEY,  -- 'identity', 'server', 'session', 'incarnation'; 'founding', 'prepared', 'joining' while
-                                      -- a device comes into being; 'desk_key' of a reviewer
+    name  TEXT NOT NULL PRIMARY KEY,  -- 'identity', 'server', 'session', 'incarnation'; 'founding' and 'prepared'
+                                      -- while a device comes into being; 'room_names' of its grant; 'desk_key' of a reviewer
     value BLOB NOT NULL               -- MessagePack or text; most hold secrets
 ) STRICT, WITHOUT ROWID;
 

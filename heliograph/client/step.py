@@ -74,7 +74,12 @@ class OfferKeyPackages:
     last_resort: bool
 
 
-Wish: TypeAlias = Subscribe | OfferKeyPackages
+@dataclass(frozen=True, slots=True)
+class JoinOwnRooms:
+    """Join the rooms of this account in which this device does not stand."""
+
+
+Wish: TypeAlias = Subscribe | OfferKeyPackages | JoinOwnRooms
 
 
 @dataclass(frozen=True, slots=True)

@@ -335,6 +335,10 @@ class Store:
         """Return all rooms that this device is in."""
         return list(self._rooms.values())
 
+    def left_rooms(self) -> set[RoomId]:
+        """Return the rooms that this device has left or was removed from."""
+        return {RoomId(row[0]) for row in self._all("SELECT room FROM rooms WHERE standing = 'left'")}
+
     def pending(self, room: RoomId) -> PendingChange | None:
         """Return the commit of a room that waits to be accepted."""
         return self._pending.get(room)

@@ -32,16 +32,18 @@ from heliograph.client.changes import (
 from heliograph.client.device import Device, finished
 from heliograph.client.errors import Unreachable
 from heliograph.client.identity import CredentialError, KnownAccount
-from heliograph.client.step import Facts, Missing, OfferKeyPackages, Step, Subscribe, Wish
+from heliograph.client.step import Facts, JoinOwnRooms, Missing, OfferKeyPackages, Step, Subscribe, Wish
 from heliograph.client.told import ChannelEnded, EntriesMissed, RoomLeft
 from heliograph.client.transport import Backoff, Stream
 from heliograph.wire import events as e
+from heliograph.wire.accounts import Empty
 from heliograph.wire.ids import AccountId, ChannelId, RoomId, TopicId
 from heliograph.wire.problems import Problem
-from heliograph.wire.rooms import GetTree, TreeReply
+from heliograph.wire.rooms import GetTree, Rooms, TreeReply
 
 FINAL: Final = frozenset({"login-failed", "account-restricted"})
 MAX_WISHES: Final = 256
+JOIN_AFTER_S: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,13 @@ class Sync:
         self._live: set[TopicId] = set()
         self._awaited: set[TopicId] = set()
         self._wishes: asyncio.Queue[Wish] = asyncio.Queue(MAX_WISHES)
+        self._wishes_open = 0
         self.caught_up = False
+
+    @property
+    def settled(self) -> bool:
+        """Tell whether everything is kept here, and what that asked for (key packages to offer, rooms to join) done."""
+        return self.caught_up and not self._wishes_open
 
     async def run(self) -> None:
         """Keep up until cancelled; returns when the server has put this device out."""
@@ -124,6 +132,7 @@ class Sync:
                 await self._device.save((MetaSaved("incarnation", ready.incarnation.encode()),))
         self._awaited.add(TopicId(self._device.identity.device))
         self._wish(OfferKeyPackages(last_resort=False))
+        self._wish(JoinOwnRooms())
 
     # --------------------------------------------------------------------------------------------------- frames
 
@@ -245,7 +254,7 @@ class Sync:
             changes += [
                 CursorDropped(topic),
                 ChannelUnfollowed(ChannelId(topic)),
-                Tell(ChannelEnded(topic, problem.body)),
+                Tell(ChannelEnded(ChannelId(topic), problem.body)),
             ]
         elif topic.startswith("r"):
             room = device.store.room(RoomId(topic))
@@ -287,6 +296,7 @@ class Sync:
     def _wish(self, wish: Wish) -> None:
         if not self._wishes.full():
             self._wishes.put_nowait(wish)
+            self._wishes_open += 1
 
     async def _work_wishes(self) -> None:
         while True:
@@ -297,8 +307,32 @@ class Sync:
                         await self._resubscribe(topic, after)
                     case OfferKeyPackages(last_resort):
                         await self._device.offer_key_packages(last_resort=last_resort)
+                    case JoinOwnRooms():
+                        await self._join_own_rooms()
             except (Unreachable, Problem):
                 continue
+            finally:
+                self._wishes_open -= 1
+                self._device.changed()
+
+    async def _join_own_rooms(self) -> None:
+        """Join from outside where the account takes part and no Welcome has come: it was added before this device
+        had key packages to offer, or before this device was.
+        """
+        device = self._device
+        if not await device.until(lambda: self.caught_up, JOIN_AFTER_S):
+            return
+        found = await device.transport.call("list_rooms", Empty(), Rooms)
+        async with device.turn:
+            known = {room.room for room in device.store.rooms()} | device.store.left_rooms()
+            waiting = {saved.lane for saved in device.store.intents()}
+            joins = [
+                IntentAdded(one.room, JoinFromOutside())
+                for one in found.rooms
+                if one.room not in known and one.room not in waiting
+            ]
+            await device.save(joins)
+        self._kick({join.lane for join in joins})
 
     async def _resubscribe(self, topic: TopicId, after: int) -> None:
         """Leave and enter anew: the server may carry the topic already, from another place."""

@@ -7,6 +7,7 @@ from typing import Literal
 
 import msgspec
 
+from heliograph.wire.ids import AccountId, ChannelId, DeviceId, Handle, RoomId, TopicId
 from heliograph.wire.moderation import StatementOfReasons
 from heliograph.wire.problems import ProblemBody
 
@@ -21,12 +22,12 @@ class RoomMessage(Told, frozen=True, tag="message"):
     `act` tells what it does: say something, react (the emoji is the text), edit, or delete (no text).
     """
 
-    room: str
+    room: RoomId
     seq: int
     message_id: bytes
-    sender: str
+    sender: AccountId
     handle: str
-    device: str
+    device: DeviceId
     text: str
     accepted_at_ms: int
     act: Literal["say", "react", "edit", "delete"] = "say"
@@ -37,17 +38,17 @@ class RoomMessage(Told, frozen=True, tag="message"):
 class RoomJoined(Told, frozen=True, tag="room-joined"):
     """This device can now read a room, from `seq` on. `again` after it had lost its place."""
 
-    room: str
+    room: RoomId
     seq: int
     direct: bool
-    members: list[str]
+    members: list[AccountId]
     again: bool = False
 
 
 class RoomNamed(Told, frozen=True, tag="room-named"):
     """A room has a new name or topic."""
 
-    room: str
+    room: RoomId
     seq: int
     name: str
     topic: str
@@ -57,19 +58,19 @@ class RoomNamed(Told, frozen=True, tag="room-named"):
 class MemberChanged(Told, frozen=True, tag="members"):
     """People or devices came to a room or left it. Accounts in `joined` and `left`; device ids in the others."""
 
-    room: str
+    room: RoomId
     seq: int
-    by: str
-    joined: list[str] = []
-    left: list[str] = []
-    devices_added: list[str] = []
-    devices_removed: list[str] = []
+    by: AccountId
+    joined: list[AccountId] = []
+    left: list[AccountId] = []
+    devices_added: list[DeviceId] = []
+    devices_removed: list[DeviceId] = []
 
 
 class RoomLeft(Told, frozen=True, tag="room-left"):
     """This device reads a room no more: it left, or was removed."""
 
-    room: str
+    room: RoomId
     seq: int
     by: str = ""
 
@@ -77,10 +78,10 @@ class RoomLeft(Told, frozen=True, tag="room-left"):
 class PostReceived(Told, frozen=True, tag="post"):
     """A post of a followed channel, or a new version of one (`version` differs from `post`). Its signature holds."""
 
-    channel: str
+    channel: ChannelId
     post: int
     version: int
-    author: str
+    author: AccountId
     language: str
     body: str
     accepted_at_ms: int
@@ -90,7 +91,7 @@ class PostReceived(Told, frozen=True, tag="post"):
 class PostRemoved(Told, frozen=True, tag="post-removed"):
     """A post of a followed channel is gone."""
 
-    channel: str
+    channel: ChannelId
     post: int
     by: Literal["author", "channel", "moderation"]
     reason: str = ""
@@ -100,7 +101,7 @@ class PostRemoved(Told, frozen=True, tag="post-removed"):
 class ChannelEnded(Told, frozen=True, tag="channel-ended"):
     """A followed channel can be read no more, and why."""
 
-    channel: str
+    channel: ChannelId
     problem: ProblemBody
 
 
@@ -121,18 +122,18 @@ class OutcomeReceived(Told, frozen=True, tag="outcome"):
 class DeviceListChanged(Told, frozen=True, tag="devices"):
     """An account in a shared room, or one's own, has other devices than before."""
 
-    account: str
-    handle: str
+    account: AccountId
+    handle: Handle
     state_seq: int
-    added: list[str]
-    removed: list[str]
+    added: list[DeviceId]
+    removed: list[DeviceId]
     by_recovery: bool = False
 
 
 class ProtocolFault(Told, frozen=True, tag="fault"):
     """Something could not be verified and is not shown: a message, a commit, a post, a Welcome."""
 
-    topic: str
+    topic: TopicId | RoomId
     seq: int
     detail: str
 
@@ -140,7 +141,7 @@ class ProtocolFault(Told, frozen=True, tag="fault"):
 class EntriesMissed(Told, frozen=True, tag="missed"):
     """Entries `first` to `last` of a topic will never come."""
 
-    topic: str
+    topic: TopicId
     first: int
     last: int
     why: str

@@ -53,6 +53,7 @@ from heliograph.server.limits import Limits, load_limits
 from heliograph.server.logs import configure_logs
 from heliograph.server.metrics import create_metrics, metrics_text
 from heliograph.server.moderation import cases, decisions, reports, statements, transparency
+from heliograph.server.moderation.retention import forget_decided
 from heliograph.server.moderation.values import category_labels
 from heliograph.server.pages import Desk, page_routes
 from heliograph.server.secrets import load_secrets
@@ -315,6 +316,7 @@ def _jobs(context: Context, database: SQLiteDatabase) -> list[Job]:
         Job("sessions-seen", 60, sessions.save_seen),
         Job("franking-keys", 3600, rotate),
         Job("retention", 3600, retention.sweep),
+        Job("moderation-retention", 3600, forget_decided),
         Job("fold-wal", 600, fold),
     ]
 

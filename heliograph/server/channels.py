@@ -43,6 +43,12 @@ _COLUMNS: Final = """
         (SELECT role FROM channel_roles WHERE channel = c.channel AND account = ?)
     FROM channels c JOIN topics t ON t.topic = c.channel
 """
+_ONE: Final = _COLUMNS + " WHERE c.channel = ?"
+_FOLLOWED: Final = _COLUMNS + " JOIN channel_followers f ON f.channel = c.channel WHERE f.account = ? ORDER BY c.handle"
+_DIRECTORY: Final = (
+    _COLUMNS + " LEFT JOIN restrictions r ON r.target = c.channel AND r.lifted_by IS NULL"
+    " WHERE c.handle > ? AND r.target IS NULL ORDER BY c.handle LIMIT ?"
+)
 
 
 async def create_channel(context: Context, caller: Caller, request: CreateChannel) -> ChannelInfo:
@@ -181,8 +187,7 @@ async def list_following(context: Context, caller: Caller, request: Empty) -> Ch
     del request
 
     def query(reader: Reader) -> Channels:
-        where = " WHERE c.channel IN (SELECT channel FROM channel_followers WHERE account = ?) ORDER BY c.handle"
-        rows = reader.all(_COLUMNS + where, caller.account, caller.account)
+        rows = reader.all(_FOLLOWED, caller.account, caller.account)
         return Channels([_info(reader, row) for row in rows])
 
     return await context.database.read(query)
@@ -248,7 +253,7 @@ def info(reader: Reader, channel: ChannelId, account: AccountId | None) -> Chann
     Raises:
         Problem: `not-found`.
     """
-    row = reader.one(_COLUMNS + " WHERE c.channel = ?", account, channel)
+    row = reader.one(_ONE, account, channel)
     if row is None:
         raise Problem("not-found", "there is no such channel")
     return _info(reader, row)
@@ -268,12 +273,7 @@ def find(reader: Reader, handle: str) -> ChannelId:
 
 def directory(reader: Reader, after: str, limit: int) -> list[ChannelInfo]:
     """Return open channels whose handle comes after `after`, by handle."""
-    where = """
-        WHERE c.handle > ? AND NOT EXISTS
-            (SELECT 1 FROM restrictions r WHERE r.target = c.channel AND r.lifted_by IS NULL)
-        ORDER BY c.handle LIMIT ?
-    """
-    rows = reader.all(_COLUMNS + where, None, after, limit)
+    rows = reader.all(_DIRECTORY, None, after, limit)
     return [_info(reader, row) for row in rows]
 
 

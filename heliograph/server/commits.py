@@ -208,9 +208,7 @@ def _added_references(before: PublicGroup, message: bytes) -> tuple[bytes, ...]:
     if not isinstance(body, PublicMessage) or not isinstance(body.content.content, Commit):
         raise Problem(_REFUSAL, "the message is not a commit")
     sent = resolve(body.content.content, before.proposals, body.content.sender)
-    return tuple(
-        one.proposal.key_package.reference(before.suite) for one in sent if isinstance(one.proposal, Add)
-    )
+    return tuple(one.proposal.key_package.reference(before.suite) for one in sent if isinstance(one.proposal, Add))
 
 
 def _split_welcome(after: PublicGroup, references: Sequence[bytes], message: bytes | None) -> dict[bytes, bytes]:
@@ -261,9 +259,7 @@ def _joiners(
     named = _named(domain, summary.added)
     if summary.external:
         return tuple(map(_Joiner, named))
-    return tuple(
-        _Joiner(one, reference, welcomes[reference]) for one, reference in zip(named, references, strict=True)
-    )
+    return tuple(_Joiner(one, reference, welcomes[reference]) for one, reference in zip(named, references, strict=True))
 
 
 def _receive_proposal(

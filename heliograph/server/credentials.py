@@ -54,9 +54,7 @@ def require_leaf(reader: Reader, domain: str, leaf: LeafNode, refusal: str) -> L
         Problem: of the type `refusal`.
     """
     named = named_device(domain, leaf, refusal)
-    row = reader.one(
-        "SELECT account, device_key FROM devices WHERE device = ? AND removed_at_ms IS NULL", named.device
-    )
+    row = reader.one("SELECT account, device_key FROM devices WHERE device = ? AND removed_at_ms IS NULL", named.device)
     if row is None or row[0] != named.account:
         raise Problem(refusal, "the account's newest state has no such device")
     if row[1] != leaf.signature_key:

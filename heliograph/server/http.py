@@ -220,9 +220,14 @@ def _decode_query(operation: Operation, path: dict[str, str], request: web.Reque
     if path.keys() & query.keys():
         raise Problem("malformed", "a query parameter names what the path says already")
     try:
-        return convert({**path, **query}, operation.request, strict=False)
+        decoded = convert({**path, **query}, operation.request, strict=False)
     except msgspec.ValidationError as error:
         raise Problem("malformed", str(error)[:300]) from None
+    for name, text in query.items():
+        value = getattr(decoded, name)
+        if isinstance(value, int) and str(value) != text:
+            raise Problem("malformed", f"{name} is a number in digits")
+    return decoded
 
 
 async def read_body(context: Context, request: web.Request, limit_bytes: int) -> bytes:

@@ -11,6 +11,7 @@ same. What was handed out is remembered by its KeyPackageRef, not by its taker: 
 none twice. Source: RFC 9420 §10, §16.8.
 """
 
+import asyncio
 from dataclasses import dataclass
 
 from heliograph.mls.errors import MLSError
@@ -56,9 +57,7 @@ class _Offer:
 async def publish_key_packages(context: Context, caller: Caller, request: PublishKeyPackages) -> KeyPackageCount:
     """Add one-time packages to the pool of the caller's device, and replace its package of last resort."""
     now_ms = context.now_ms()
-    offers = [_read_offer(encoded, now_ms, last_resort=False) for encoded in request.key_packages]
-    if request.last_resort is not None:
-        offers.append(_read_offer(request.last_resort, now_ms, last_resort=True))
+    offers = await asyncio.to_thread(_read_offers, request, now_ms)
 
     def act(tx: Transaction) -> KeyPackageCount:
         for offer in offers:
@@ -123,6 +122,14 @@ def _require_usable(reader: Reader, reference: bytes) -> bool:
     if row[1]:
         raise Problem("invalid-proposal", "a key package is added that has been used already")
     return bool(row[0])
+
+
+def _read_offers(request: PublishKeyPackages, now_ms: int) -> list[_Offer]:
+    """A hundred packages are three hundred signatures: not for the event loop."""
+    offers = [_read_offer(encoded, now_ms, last_resort=False) for encoded in request.key_packages]
+    if request.last_resort is not None:
+        offers.append(_read_offer(request.last_resort, now_ms, last_resort=True))
+    return offers
 
 
 def _read_offer(encoded: bytes, now_ms: int, *, last_resort: bool) -> _Offer:

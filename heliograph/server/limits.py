@@ -173,7 +173,9 @@ def _merged(found: dict[str, Any]) -> dict[str, Any]:
 
 def _line_of(text: str, sentence: str) -> str:
     """Return ":<line>" of the key that a validation error names, or nothing."""
-    names = [part for chunk in sentence.split("`")[1::2] for part in chunk.strip("$.").split(".") if part]
+    quoted = sentence.split("`")[1::2]
+    path = [part for chunk in quoted if chunk.startswith("$") for part in chunk.split(".")[1:]]
+    names = [*path, *(quoted[:1] if "unknown field" in sentence else [])]
     for name in reversed(names):
         for number, line in enumerate(text.splitlines(), start=1):
             head = line.split("#", 1)[0].split("=", 1)[0]

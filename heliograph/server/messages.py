@@ -174,9 +174,7 @@ def _stamp(tx: Transaction, secrets: Secrets, messages: Sequence[Unstamped]) -> 
     items = [
         (
             one.tag,
-            context_bytes(
-                one.sender_uri, one.room_uri, one.first.accepted_at_ms, one.first.seq, one.epoch, kid
-            ),
+            context_bytes(one.sender_uri, one.room_uri, one.first.accepted_at_ms, one.first.seq, one.epoch, kid),
         )
         for one in messages
     ]

@@ -57,6 +57,9 @@ _VIEW_COLUMNS: Final = """
     SELECT p.post, p.version, p.accepted_at_ms, p.tombstone_by, p.tombstone_at_ms, p.decision, coalesce(d.reason, '')
     FROM posts p LEFT JOIN decisions d ON d.decision = p.decision
 """
+_ONE: Final = _VIEW_COLUMNS + " WHERE p.channel = ? AND p.post = ?"
+_AFTER: Final = _VIEW_COLUMNS + " WHERE p.channel = ? AND p.post > ? AND p.post < ? ORDER BY p.post LIMIT ?"
+_BEFORE: Final = _VIEW_COLUMNS + " WHERE p.channel = ? AND p.post < ? ORDER BY p.post DESC LIMIT ?"
 
 
 _Publish = Callable[[Transaction, int], int]
@@ -179,11 +182,9 @@ def page(reader: Reader, request: ReadPosts) -> PostPage:
     require_open(reader, channel)
     below = _BEYOND_ALL if request.before is None else request.before
     if request.after is not None:
-        where = " WHERE p.channel = ? AND p.post > ? AND p.post < ? ORDER BY p.post LIMIT ?"
-        rows = reader.all(_VIEW_COLUMNS + where, channel, request.after, below, request.limit)
+        rows = reader.all(_AFTER, channel, request.after, below, request.limit)
     else:
-        where = " WHERE p.channel = ? AND p.post < ? ORDER BY p.post DESC LIMIT ?"
-        rows = reader.all(_VIEW_COLUMNS + where, channel, below, request.limit)[::-1]
+        rows = reader.all(_BEFORE, channel, below, request.limit)[::-1]
     views = (_view(reader, channel, row) for row in rows)
     topic = channel_topic(channel)
     return PostPage([one for one in views if one is not None], log.heads(reader, [topic])[topic][1])
@@ -309,7 +310,7 @@ def _add_version(tx: Transaction, channel: ChannelId, post: int, version: int) -
 
 
 def _post_row(reader: Reader, channel: ChannelId, post: int) -> Row | None:
-    return reader.one(_VIEW_COLUMNS + " WHERE p.channel = ? AND p.post = ?", channel, post)
+    return reader.one(_ONE, channel, post)
 
 
 def _view(reader: Reader, channel: ChannelId, row: Row) -> PostView | None:

@@ -173,9 +173,7 @@ def write_joined(tx: Transaction, room: RoomId, account: AccountId, device: Devi
 
 def write_left(tx: Transaction, room: RoomId, device: DeviceId, seq: int) -> None:
     """Put a device out of a room: entry `seq` is the last that it reads."""
-    tx.run(
-        "UPDATE room_devices SET left_seq = ? WHERE room = ? AND device = ? AND left_seq IS NULL", seq, room, device
-    )
+    tx.run("UPDATE room_devices SET left_seq = ? WHERE room = ? AND device = ? AND left_seq IS NULL", seq, room, device)
 
 
 # ------------------------------------------------------------------------------------------------------- creation

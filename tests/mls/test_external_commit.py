@@ -11,20 +11,16 @@ from heliograph.mls.errors import (
 )
 from heliograph.mls.framing import MLSMessage
 from heliograph.mls.group import ReceivedCommit, join_external
+from heliograph.mls.group_info import GroupInfo
 from heliograph.mls.proposal import (
     Add,
     ExternalInit,
     ProposalOrRef,
-    ProposalType,
     Remove,
 )
-from heliograph.mls.proposal_rules import ProposalPolicy
 from heliograph.mls.tree_math import LeafIndex
 from tests.mls.company import NOW_S, Company, Person
 from tests.mls.forge import Forger, by_value, external_commit, without_length
-
-WITH_PSKS = ProposalPolicy(member=frozenset(ProposalType))
-
 
 # --- what members refuse ---------------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from heliograph.mls.errors import (
     VerificationError,
 )
 from heliograph.mls.group import join
+from heliograph.mls.group_info import GroupInfo
 from heliograph.mls.proposal import (
     Add,
     PreSharedKeyID,
@@ -19,6 +20,7 @@ from heliograph.mls.proposal import (
     PSKType,
 )
 from heliograph.mls.proposal_rules import ProposalPolicy
+from heliograph.mls.ratchet_tree import RatchetTree
 from heliograph.mls.tree_math import LeafIndex
 from tests.mls.company import NOW_S, Company, Person
 from tests.mls.forge import Forger, Invitation, flipped

@@ -18,9 +18,11 @@ from heliograph.mls.framing import MLSMessage
 from heliograph.mls.group import Group, PendingCommit, create_group, join, join_external
 from heliograph.mls.key_package import KeyPackage, KeyPackageBundle, create_key_package
 from heliograph.mls.leaf_node import Capabilities, Lifetime
-from heliograph.mls.proposal import Add, GroupContextExtensions, Proposal
+from heliograph.mls.proposal import Add, GroupContextExtensions, Proposal, Remove
 from heliograph.mls.safe_aad import SafeAAD, SafeAADItem
 from heliograph.mls.suite import HPKECiphertext, cipher_suite
+from heliograph.mls.tree_math import LeafIndex
+from heliograph.server.auth import Caller
 from heliograph.server.rooms import hub_public_key
 from heliograph.wire.account_state import AccountState, DeviceEntry, DeviceRole, SignedAccountState, Signer, sign_state
 from heliograph.wire.accounts import (
@@ -29,6 +31,7 @@ from heliograph.wire.accounts import (
     ClaimKeyPackages,
     CreateChallenge,
     CreateSession,
+    Empty,
     PublishKeyPackages,
     PutAccountState,
     Register,
@@ -217,6 +220,23 @@ class Phone:
         proposals, policy = self.addition(room, packages, *(other.account for other in others), role=role)
         return await self.commit(room, proposals, policy)
 
+    def leaf_of(self, room: RoomId, other: "Phone") -> LeafIndex:
+        """Return the leaf of another device in a room's group."""
+        members = self.groups[room].members()
+        return next(one.leaf_index for one in members if one.leaf_node.credential == other.credential)
+
+    def policy_without(self, room: RoomId, *others: "Phone") -> RoomPolicy:
+        """Return the room's policy without these accounts."""
+        before = RoomPolicy.from_extensions(self.groups[room].group_context.extensions)
+        gone = {other.account for other in others}
+        kept = {account: role for account, role in before.participants.items() if account not in gone}
+        return replace(before, participants=kept)
+
+    async def remove(self, room: RoomId, *others: "Phone") -> Submitted:
+        """Put accounts with one device each out of a room."""
+        proposals = [Remove(self.leaf_of(room, other)) for other in others]
+        return await self.commit(room, proposals, self.policy_without(room, *others))
+
     async def join_from_outside(self, room: RoomId, *, resync: bool = False) -> Submitted:
         pending = await self.build_from_outside(room, resync=resync)
         answer: Submitted = await self.ask(
@@ -310,6 +330,28 @@ async def new_phone(w: World, handle: str) -> Phone:
     genesis = sign_state(state, Signer.ACCOUNT, account.private, [account.private, recovery.private, device.private])
     info = await w.call("register", Register(Handle(handle), genesis.encode()))
     return await _log_in(w, info.account, entry.device, device.private, account.private, [genesis])
+
+
+async def ready_peer(w: World, host: Phone, handle: str = "bob") -> Phone:
+    """Return someone who has published key packages and lets `host` take them."""
+    phone = await new_phone(w, handle)
+    await phone.publish(5)
+    await phone.consent(host)
+    return phone
+
+
+async def joined_peer(w: World, host: Phone, room: RoomId, handle: str = "bob", role: Role = Role.MEMBER) -> Phone:
+    """Return someone whom `host` has added and who has joined by the Welcome."""
+    phone = await ready_peer(w, host, handle)
+    await host.add(room, phone, role=role)
+    await phone.accept_welcome()
+    return phone
+
+
+async def caller_of(w: World, phone: Phone) -> Caller:
+    """Return what the server's handlers are given for a phone's session."""
+    await phone.ask("list_rooms", Empty())
+    return next(one.caller for one in w.context.sessions.each() if one.caller.device == phone.device)
 
 
 async def link_phone(w: World, old: Phone) -> Phone:

@@ -118,9 +118,7 @@ async def test_a_title_is_neither_empty_nor_endless(w: World, owner: Person, tit
     "character",
     ["\n", "\t", "\x00", "\x1b", "\x85", "\u2028", "\u202e", "\u2066", "\ufeff", "\ue000", "\uffff", "\u0378"],
 )
-async def test_a_title_has_no_character_that_moves_or_hides_others(
-    w: World, owner: Person, character: str
-) -> None:
+async def test_a_title_has_no_character_that_moves_or_hides_others(w: World, owner: Person, character: str) -> None:
     assert await refusal(w, "create_channel", new_channel(title=f"a{character}b"), owner) == "malformed"
 
 
@@ -131,7 +129,9 @@ async def test_a_description_may_have_lines_but_no_direction_marks(w: World, own
     assert await refusal(w, "create_channel", request, owner) == "malformed"
 
 
-@pytest.mark.parametrize("title", ["X", "اخبار می\u200cخواهم", "हिन्दी समाचार", "新闻", "👩\u200d👩\u200d👧 family", "Tiếng Việt"])
+@pytest.mark.parametrize(
+    "title", ["X", "اخبار می\u200cخواهم", "हिन्दी समाचार", "新闻", "👩\u200d👩\u200d👧 family", "Tiếng Việt"]
+)
 async def test_titles_of_all_languages_are_welcome(w: World, owner: Person, title: str) -> None:
     assert (await w.call("create_channel", new_channel(title=title), owner)).title == title
 
@@ -151,8 +151,10 @@ async def test_the_directory_is_read_page_by_page(w: World, owner: Person) -> No
     assert [one.handle for one in first.channels + second.channels] == ["aaa", "bbb", "ccc"]
 
 
-async def test_an_owner_changes_what_a_channel_says_and_the_rest_stays(w: World, owner: Person, news: ChannelId) -> None:
-    info = await w.call("update_channel", c.UpdateChannel(news, title="Fresh", languages=("de", "fa")), owner)
+async def test_an_owner_changes_what_a_channel_says_and_the_rest_stays(
+    w: World, owner: Person, news: ChannelId
+) -> None:
+    info = await w.call("update_channel", c.UpdateChannel(news, title="Fresh", languages=["de", "fa"]), owner)
     assert (info.title, info.description, info.languages) == ("Fresh", "What happens", ["de", "fa"])
 
 

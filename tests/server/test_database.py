@@ -11,7 +11,7 @@ import pytest
 
 from heliograph.server import log
 from heliograph.server.bus.wakeups import Hints
-from heliograph.server.db.connection import DatabaseRefusedError, check_sqlite_version
+from heliograph.server.db.connection import DatabaseRefusedError, check_sqlite_version, executor
 from heliograph.server.db.database import Transaction
 from heliograph.server.db.schema import Identity
 from heliograph.server.db.sqlite import SQLiteDatabase
@@ -158,7 +158,7 @@ async def test_too_many_waiting_writes_are_refused(tmp_path: Path) -> None:
 
 async def test_a_full_disk_refuses_writes_and_the_database_goes_on(tmp_path: Path) -> None:
     async with opened(tmp_path) as one:
-        pages = one.database._connection.execute("PRAGMA page_count").fetchall()[0][0]
+        pages = executor(one.database._connection)("PRAGMA page_count").fetchall()[0][0]
         one.database._connection.execute(f"PRAGMA max_page_count = {pages + 2}")
         big = OutcomeEvent("rp", "x" * 100_000, 0)
         with pytest.raises(Problem, match="storage-full"):

@@ -123,6 +123,15 @@ async def test_a_new_last_resort_takes_the_place_of_the_old_one(w: World) -> Non
 
 
 @pytest.mark.bad_input(83)
+async def test_a_package_whose_lifetime_has_ended_is_not_handed_out(w: World) -> None:
+    phone = await new_phone(w, "alice")
+    await publish(phone, encoded(phone.key_package(lifetime=Lifetime(phone.now_s(), phone.now_s() + HOUR_S))))
+    w.clock.advance_ms(HOUR_S * 1000)
+    assert await phone.claim(phone.account) == []
+    assert await phone.ask("count_key_packages", Empty()) == KeyPackageCount(0, last_resort=False)
+
+
+@pytest.mark.bad_input(83)
 @pytest.mark.parametrize(
     ("starts_in_s", "ends_in_s"),
     [(-30 * DAY_S, -1), (HOUR_S, DAY_S), (DAY_S, -DAY_S), (-HOUR_S, 3650 * DAY_S), (-HOUR_S, 31 * DAY_S)],
@@ -282,5 +291,3 @@ async def test_a_claimed_package_is_no_longer_there_after_a_restart(tmp_path: Pa
         row = await w.context.database.read(lambda reader: reader.all("SELECT reference FROM key_packages"))
         assert len(row) == 1
         assert row[0][0] not in first
-
-

@@ -13,7 +13,6 @@ import pytest
 
 from heliograph.mls.errors import MLSError
 from heliograph.mls.framing import ContentType, MLSMessage, PrivateMessage
-from heliograph.mls.proposal import Remove
 from heliograph.mls.safe_aad import SafeAAD, SafeAADItem
 from heliograph.server import franking_keys, messages
 from heliograph.server.rooms import hub_public_key
@@ -21,7 +20,7 @@ from heliograph.wire.events import ErasedEvent, MessageEvent
 from heliograph.wire.frank import Frank, FrankError, context_bytes, verify_frank, verify_mac
 from heliograph.wire.ids import RoomId, group_id, room_id, room_topic, room_uri, user_uri
 from heliograph.wire.problems import Problem
-from heliograph.wire.room_policy import FRANK_AAD, RoomPolicy
+from heliograph.wire.room_policy import FRANK_AAD
 from heliograph.wire.rooms import MAX_CIPHERTEXT_SIZE_BYTES, SubmitMessage
 from tests.server.phones import Phone, frank_aad, link_phone, new_key, new_phone, refusal
 from tests.world import World, world
@@ -74,12 +73,6 @@ def context_of(sender: Phone, room: RoomId, event: MessageEvent, seq: int, frank
     return context_bytes(sender_uri, room_uri(sender.domain, room), event.accepted_at_ms, seq, event.epoch, frank.kid)
 
 
-async def remove_bob(alice: Phone, room: RoomId, bob: Phone) -> None:
-    policy = RoomPolicy.from_extensions(alice.groups[room].group_context.extensions)
-    kept = replace(policy, participants={alice.account: policy.role(alice.account)})
-    await alice.commit(room, [Remove(bob.groups[room].own_leaf_index)], kept)
-
-
 # -- taking
 
 
@@ -116,7 +109,7 @@ async def test_a_removed_member_writes_no_more_from_the_removal_on(
     w: World, alice: Phone, room: RoomId, bob: Phone
 ) -> None:
     late = bob.message(room)
-    await remove_bob(alice, room, bob)
+    await alice.remove(room, bob)
     assert await refusal(bob.ask("submit_message", late)) == "not-allowed"
 
 
@@ -135,7 +128,7 @@ async def test_a_message_of_the_epoch_before_is_refused_when_the_commit_removed_
     w: World, alice: Phone, room: RoomId, bob: Phone
 ) -> None:
     late = alice.message(room)
-    await remove_bob(alice, room, bob)
+    await alice.remove(room, bob)
     assert await refusal(alice.ask("submit_message", late)) == "epoch-too-old"
 
 
@@ -154,9 +147,7 @@ async def test_a_message_of_an_older_or_coming_epoch_is_refused_and_told_which_o
 
 @pytest.mark.bad_input(70)
 @pytest.mark.parametrize("epoch", [-1, 2**53, 2**64 - 1])
-async def test_an_epoch_that_no_group_reaches_is_malformed(
-    w: World, alice: Phone, room: RoomId, epoch: int
-) -> None:
+async def test_an_epoch_that_no_group_reaches_is_malformed(w: World, alice: Phone, room: RoomId, epoch: int) -> None:
     assert await refusal(alice.ask("submit_message", submission(room, sealed(room), epoch))) == "malformed"
 
 
@@ -221,7 +212,7 @@ async def test_a_retry_after_its_sender_was_removed_gets_its_first_answer(
 ) -> None:
     request = bob.message(room)
     first = await bob.ask("submit_message", request)
-    await remove_bob(alice, room, bob)
+    await alice.remove(room, bob)
     assert await bob.ask("submit_message", request) == first
 
 

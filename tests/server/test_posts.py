@@ -124,7 +124,16 @@ async def test_a_reply_names_a_post_that_exists(w: World, author: Person, news: 
 
 @pytest.mark.parametrize(
     "body",
-    ["سلام دنیا", "Привет, мир", "नमस्ते दुनिया", "你好，世界", "Selam dünya", "مرحبا بالعالم", "tab\tand\nline", "<b>plain text</b>"],
+    [
+        "سلام دنیا",
+        "Привет, мир",
+        "नमस्ते दुनिया",
+        "你好，世界",
+        "Selam dünya",
+        "مرحبا بالعالم",
+        "tab\tand\nline",
+        "<b>plain text</b>",
+    ],
 )
 async def test_words_of_any_language_are_kept_as_they_were_signed(
     w: World, author: Person, news: ChannelId, body: str
@@ -190,9 +199,7 @@ async def test_bytes_that_are_no_post_are_refused(w: World, author: Person, news
 
 
 @pytest.mark.parametrize("offset_ms", [-TEN_MINUTES_MS - 1, TEN_MINUTES_MS + 1])
-async def test_a_post_of_another_time_is_refused(
-    w: World, author: Person, news: ChannelId, offset_ms: int
-) -> None:
+async def test_a_post_of_another_time_is_refused(w: World, author: Person, news: ChannelId, offset_ms: int) -> None:
     request = signed_post(w, author, news, created_at_ms=w.clock() + offset_ms)
     assert await refusal(w, author, request) == "invalid-post"
 
@@ -219,7 +226,9 @@ async def test_a_body_without_words_or_with_control_characters_is_refused(
 
 
 @pytest.mark.bad_input(110)
-@pytest.mark.parametrize("url", ["javascript:alert(1)", "data:text/html,x", "http://example.org/a.png", "//example.org"])
+@pytest.mark.parametrize(
+    "url", ["javascript:alert(1)", "data:text/html,x", "http://example.org/a.png", "//example.org"]
+)
 async def test_an_attachment_is_behind_an_https_address(w: World, author: Person, news: ChannelId, url: str) -> None:
     attachment = c.PublicAttachment(url, "image/png", 5, bytes(32))
     assert await refusal(w, author, signed_post(w, author, news, attachments=(attachment,))) == "invalid-post"
@@ -275,11 +284,12 @@ async def test_a_deleted_post_leaves_a_tombstone_and_no_body_of_any_version(
     request = signed_deletion(w, author, news, post)
     await submit(w, author, request, "delete_post")
     view: c.PostView = await w.call("get_post", c.GetPost(news, post))
-    assert view.tombstone == c.Tombstone("author", w.clock())
+    tombstone = c.Tombstone("author", w.clock())
+    assert view.tombstone == tombstone
     assert (view.signed, view.signature) == (b"", b"")
     one, two, three = await events(w, news)
     assert (one, two) == (ErasedEvent("removed"), ErasedEvent("removed"))
-    assert three == TombstoneEvent(post, view.tombstone, request.signed, request.signature)
+    assert three == TombstoneEvent(post, tombstone, request.signed, request.signature)
 
 
 async def test_the_words_of_a_deleted_post_are_nowhere_on_the_disk(

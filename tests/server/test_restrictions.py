@@ -193,9 +193,7 @@ async def test_a_suspended_account_is_refused_under_the_decision(square: Square)
 
     await square.w.context.database.write(suspend)
     with pytest.raises(Problem) as refused:
-        await square.w.context.database.read(
-            lambda reader: restrictions.require_account(reader, square.owner.account)
-        )
+        await square.w.context.database.read(lambda reader: restrictions.require_account(reader, square.owner.account))
     assert (refused.value.slug, refused.value.body.decision) == ("account-restricted", decided.decision)
 
 

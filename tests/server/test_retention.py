@@ -125,9 +125,17 @@ async def test_a_device_that_its_account_has_dropped_holds_nothing_back(w: World
     assert await first_kept(alice, room) == 3
 
 
-async def test_messages_go_after_thirty_days_and_commits_stay(
+async def test_a_device_that_was_removed_from_the_room_holds_nothing_back(
     w: World, alice: Phone, room: RoomId, bob: Phone
 ) -> None:
+    await alice.remove(room, bob)
+    await alice.send(room)
+    await acknowledge(alice, room, 3)
+    await retention.sweep(w.context)
+    assert await first_kept(alice, room) == 4
+
+
+async def test_messages_go_after_thirty_days_and_commits_stay(w: World, alice: Phone, room: RoomId, bob: Phone) -> None:
     await alice.send(room)
     await alice.commit(room)
     await pass_days(w, 29)
@@ -237,8 +245,7 @@ async def test_packages_that_are_over_go_with_what_was_noted_of_them(w: World, a
     await alice.publish(2)
     await alice.claim(alice.account)
     await pass_days(w, 32)
-    for table in ("key_packages", "claims"):
-        sql = f"SELECT count(*) FROM {table}"
+    for sql in ("SELECT count(*) FROM key_packages", "SELECT count(*) FROM claims"):
         assert await w.context.database.read(lambda reader, sql=sql: reader.one(sql)) == (0,)
 
 

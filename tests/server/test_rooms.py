@@ -20,7 +20,7 @@ from heliograph.wire.ids import AccountId, RoomId, room_id, room_uri
 from heliograph.wire.problems import Problem
 from heliograph.wire.room_policy import Role, RoomPolicy
 from heliograph.wire.rooms import CreateRoom, GetGroupInfo, GetTree, RoomInfo, RoomRequest, Rooms
-from tests.server.phones import SUITE, Phone, link_phone, new_phone, refusal
+from tests.server.phones import SUITE, Phone, caller_of, link_phone, new_phone, ready_peer, refusal
 from tests.world import World, generous_limits, world
 
 
@@ -33,14 +33,6 @@ async def w(tmp_path: Path) -> AsyncIterator[World]:
 @pytest.fixture
 async def alice(w: World) -> Phone:
     return await new_phone(w, "alice")
-
-
-async def ready_peer(w: World, host: Phone, handle: str = "bob") -> Phone:
-    """Someone who has published key packages and lets `host` take them."""
-    phone = await new_phone(w, handle)
-    await phone.publish(3)
-    await phone.consent(host)
-    return phone
 
 
 def creation_with(phone: Phone, policy: RoomPolicy, **changes: Any) -> CreateRoom:
@@ -169,7 +161,7 @@ async def test_a_group_info_without_external_pub_is_refused(w: World, alice: Pho
 @pytest.mark.bad_input(64)
 async def test_every_cut_flip_and_trailing_byte_of_a_group_info_is_refused(w: World, alice: Phone) -> None:
     request = alice.creation()
-    caller = await _caller_of(w, alice)
+    caller = await caller_of(w, alice)
 
     def opened(**spoilt: bytes) -> object:
         return rooms._open_group(w.context, caller, msgspec.structs.replace(request, **spoilt))
@@ -184,11 +176,6 @@ async def test_every_cut_flip_and_trailing_byte_of_a_group_info_is_refused(w: Wo
 
 def _flips(good: bytes) -> list[bytes]:
     return [good[:at] + bytes((good[at] ^ 1,)) + good[at + 1 :] for at in range(len(good))]
-
-
-async def _caller_of(w: World, phone: Phone) -> Any:
-    await phone.ask("list_rooms", Empty())
-    return next(one.caller for one in w.context.sessions.each() if one.caller.device == phone.device)
 
 
 @pytest.mark.bad_input(61)

@@ -47,6 +47,9 @@ MAX_SEALED_REPORTS: Final = 8
 """How many sealed reports of one room one account may have open."""
 
 _CONTACT_NONCE_SIZE_BYTES: Final = 12
+_OF_CASE: Final = "SELECT report, received_at_ms, explanation, content_digest FROM reports WHERE case_id = ?"
+_SAME_TEXT: Final = _OF_CASE + " AND content_digest = ?"
+_SAME_SENDER: Final = _OF_CASE + " AND reporter = ?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,15 +235,14 @@ def _open_case(reader: Reader, subject: Subject) -> CaseId | None:
 
 def _earlier_report(tx: Transaction, case: CaseId, incoming: _Incoming) -> ReportReceipt | None:
     """Add to the report that stands already, where the sender (or the very same text) has one in this case."""
-    columns = "SELECT report, received_at_ms, explanation, content_digest FROM reports WHERE case_id = ? "
-    same = tx.one(columns + "AND content_digest = ?", case, incoming.content_digest)
+    same = tx.one(_SAME_TEXT, case, incoming.content_digest)
     if same is None and incoming.sealed is not None:
-        mine = tx.all(columns + "AND reporter = ?", case, incoming.reporter)
+        mine = tx.all(_SAME_SENDER, case, incoming.reporter)
         if len(mine) >= MAX_SEALED_REPORTS:
             raise Problem("too-many-requests", "you have reported this room several times: it is being looked at")
         return None
     if same is None and incoming.reporter is not None:
-        same = tx.one(columns + "AND reporter = ?", case, incoming.reporter)
+        same = tx.one(_SAME_SENDER, case, incoming.reporter)
     if same is None:
         return None
     report, received_at_ms, explanation, content_digest = same

@@ -110,7 +110,7 @@ def statement(reader: Reader, decision: DecisionId) -> StatementOfReasons:
 def measures_of(reader: Reader, decision: DecisionId) -> list[Measure]:
     """Return the measures of a decision; none where it says that nothing is to be done."""
     rows = reader.all("SELECT kind, territory, until_ms FROM measures WHERE decision = ? ORDER BY number", decision)
-    return [Measure(kind, json.loads(territory), until_ms) for kind, territory, until_ms in rows]
+    return [Measure(kind, tuple(json.loads(territory)), until_ms) for kind, territory, until_ms in rows]
 
 
 def affected(reader: Reader, subject: Subject, kinds: set[MeasureKind]) -> list[AccountId]:

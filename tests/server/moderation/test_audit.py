@@ -14,7 +14,9 @@ from tests.world import World, world
 async def w(tmp_path: Path) -> AsyncIterator[World]:
     async with world(tmp_path) as running:
         for number in range(5):
-            await running.context.database.write(lambda tx, at_ms=number: audit.record(tx, at_ms, "ann", "act", "thing"))  # type: ignore[misc]
+            await running.context.database.write(
+                lambda tx, at_ms=number: audit.record(tx, at_ms, "ann", "act", "thing")
+            )  # type: ignore[misc]
         yield running
 
 
@@ -70,8 +72,8 @@ async def test_a_changed_event_with_a_new_hash_of_its_own_breaks_the_next(w: Wor
             "SELECT seq, at_ms, actor, act, object, detail, prev_hash FROM audit_events WHERE seq = 3"
         )
     )
-    *fields, prev_hash = rows[0]
-    event = audit.AuditEvent(*fields[:2], "bob", *fields[3:])
+    seq, at_ms, _, act, thing, detail, prev_hash = rows[0]
+    event = audit.AuditEvent(seq, at_ms, "bob", act, thing, detail)
     own_hash = audit.event_hash(prev_hash, event)
     await tamper(w, "UPDATE audit_events SET actor = 'bob', hash = ? WHERE seq = 3", own_hash)
     assert await broken(w) == "audit event 4 was changed"

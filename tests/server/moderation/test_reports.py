@@ -138,7 +138,9 @@ async def test_what_was_reported_is_kept_as_it_was_seen(
     assert msgspec.msgpack.decode(case.snapshot, type=c.PostView) == before
 
 
-async def test_a_reported_channel_is_kept_with_its_title(w: World, author: Person, news: ChannelId, reviewer: Person) -> None:
+async def test_a_reported_channel_is_kept_with_its_title(
+    w: World, author: Person, news: ChannelId, reviewer: Person
+) -> None:
     await report(w, None, news)
     await w.call("update_channel", c.UpdateChannel(news, title="Harmless"), author)
     case = await only_case(w, reviewer)
