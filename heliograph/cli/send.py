@@ -24,6 +24,8 @@ def send_command(
     words = text_or_input(text, "message", MAX_MESSAGE_SIZE_BYTES)
 
     async def act(client: Client) -> None:
+        # A device that was away seals for the people who are there now, not for those who were there then.
+        await device.catch_up(client)
         room_id = await device.room(client, room)
         sent = await client.send(room_id, words)
         Output(as_json=as_json).tell(

@@ -139,7 +139,7 @@ def _apply_welcome(stored: Stored, facts: Facts, topic: TopicId, seq: int, event
         changes.append(IntentAdded(room_id, TendRoom(update_leaf=True)))
     if _lacks_own_devices(stored, facts, room):
         changes.append(IntentAdded(room_id, ChangeMembers(add=[facts.identity.account])))
-    members: list[str] = sorted(room.policy.present())
+    members = sorted(room.policy.present())
     changes.append(Tell(RoomJoined(room_id, event.seq, room.direct, members)))
     return Step(tuple(changes), (Subscribe(TopicId(room_id), event.seq),))
 

@@ -13,11 +13,13 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from heliograph.mls import key_schedule
+from heliograph.mls.errors import StateError
 from heliograph.mls.extension import Extension, ExternalPub
 from heliograph.mls.framing import AuthenticatedContent
 from heliograph.mls.group_context import GroupContext
 from heliograph.mls.group_info import GroupInfo
 from heliograph.mls.key_schedule import EpochSecrets, Schedule
+from heliograph.mls.public_group import MAX_EPOCH
 from heliograph.mls.ratchet_tree import RatchetTree
 from heliograph.mls.suite import CipherSuite, Secret
 from heliograph.mls.transcript_hash import confirmed_transcript_hash, interim_transcript_hash
@@ -129,8 +131,10 @@ def provisional_context(
 ) -> GroupContext:
     """Return the context under which path secrets are sealed: new but for the transcript.
 
-    Source: RFC 9420 §12.4.1.
+    Raises StateError if there is no epoch left. Source: RFC 9420 §12.4.1.
     """
+    if before.epoch == MAX_EPOCH:
+        raise StateError("the group has come to its last epoch")
     return replace(before, epoch=before.epoch + 1, tree_hash=tree.tree_hash(suite), extensions=extensions)
 
 

@@ -188,6 +188,16 @@ class Group:
         """
         return self._slow.epoch.saved_tree.encoded
 
+    def forget_past_epochs(self, keep: int = 0) -> "Group":
+        """Return the group with no more than the newest `keep` of its past epochs.
+
+        Past epochs go by themselves after `PAST_EPOCHS` commits; this is for a limit in time. Source: RFC 9420 §9.2.
+        """
+        past = self._slow.past[:keep]
+        kept = {self.epoch, *(one.group_context.epoch for one in past)}
+        secret_trees = {epoch: tree for epoch, tree in self._secret_trees.items() if epoch in kept}
+        return Group(replace(self._slow, past=past), secret_trees)
+
     # --- saved state ----------------------------------------------------------------------------------------------
 
     def rows(self) -> Mapping[str, bytes]:

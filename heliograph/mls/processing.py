@@ -47,7 +47,8 @@ class ReceivedCommit:
     """A commit that was followed into the next epoch.
 
     added includes the joiner of an external commit; updated includes a committer that renewed its leaf. Both hold the
-    leaves as they now stand, removed as they stood before. removed_self: this member is out, and reads nothing new.
+    leaves as they now stand, removed as they stood before. removed_self: this member is out, and reads nothing new; it
+    has the committer's signature for that, but not the secrets to check the confirmation tag.
     """
 
     committer: LeafIndex

@@ -9,15 +9,18 @@ from heliograph.mls.errors import (
     ValidationError,
     VerificationError,
 )
+from heliograph.mls.extension import Extension
 from heliograph.mls.framing import MLSMessage
 from heliograph.mls.group import ReceivedCommit, join_external
 from heliograph.mls.group_info import GroupInfo
+from heliograph.mls.leaf_node import Capabilities
 from heliograph.mls.proposal import (
     Add,
     ExternalInit,
     ProposalOrRef,
     Remove,
 )
+from heliograph.mls.suite import Random
 from heliograph.mls.tree_math import LeafIndex
 from tests.mls.company import NOW_S, Company, Person
 from tests.mls.forge import Forger, by_value, external_commit, without_length
@@ -144,3 +147,28 @@ def test_an_outsider_does_not_ask_for_another_clients_place(company: Company, ad
 def test_a_member_does_not_enter_twice(company: Company, ada: Person):
     with pytest.raises(ValidationError, match="signature_key"):
         enter(ada.group.group_info(), ada.group.ratchet_tree(), company["cleo"])
+
+
+@pytest.mark.rule("RFC 9420 §7.3")
+@pytest.mark.parametrize("capabilities", [Capabilities(cipher_suites=(2,)), Capabilities(credentials=(2,))])
+def test_an_outsider_does_not_ask_to_enter_without_what_the_group_needs(
+    capabilities: Capabilities, ada: Person, joiner: Person
+):
+    joiner.capabilities = capabilities
+    with pytest.raises(ValidationError, match="support"):
+        enter(ada.group.group_info(), ada.group.ratchet_tree(), joiner)
+
+
+@pytest.mark.rule("RFC 9420 §11.1")
+def test_an_outsider_does_not_enter_a_group_whose_extensions_it_does_not_support(seeded_random: Random):
+    company = Company(
+        "ada",
+        random=seeded_random,
+        capabilities=Capabilities(extensions=(0xF001,)),
+        extensions=(Extension(0xF001, b""),),
+    )
+    finn = company.person("finn")
+    finn.capabilities = Capabilities()
+    group = company["ada"].group
+    with pytest.raises(ValidationError, match="support"):
+        enter(group.group_info(), group.ratchet_tree(), finn)

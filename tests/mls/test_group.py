@@ -356,6 +356,18 @@ def test_the_secrets_of_epochs_that_are_too_old_are_gone(two: Company):
     assert not set(old) & set(kept)
 
 
+@pytest.mark.rule("RFC 9420 §9.2")
+def test_past_epochs_can_be_forgotten_before_their_turn(two: Company):
+    late = two["ada"].seal(b"late")
+    two.commit(two["ben"])
+    assert two["ben"].group.forget_past_epochs(keep=1).rows() == two["ben"].group.rows()
+    two["ben"].held = two["ben"].group.forget_past_epochs()
+    assert not any("/1" in name for name in two["ben"].group.rows() if not name.startswith("secret_tree/2"))
+    with pytest.raises(StateError, match="epoch"):
+        two["ben"].receive(late)
+    two.check_agreement()
+
+
 @pytest.mark.rule("RFC 9420 §6.3.1")
 def test_ones_own_application_message_is_not_read(two: Company):
     message = two["ada"].seal(b"mine")

@@ -99,6 +99,14 @@ def test_only_the_newest_skipped_keys_are_kept():
 
 
 @pytest.mark.rule("RFC 9420 §9.2")
+def test_skipped_keys_are_limited_over_all_jumps_together():
+    jumped = take(tree(), 40, 80)
+    take(jumped, 80 - MAX_SKIPPED_KEYS)
+    with pytest.raises(StateError):
+        take(jumped, 80 - MAX_SKIPPED_KEYS - 2)
+
+
+@pytest.mark.rule("RFC 9420 §9.2")
 def test_the_secrets_above_a_used_leaf_are_deleted():
     before = tree()
     after = take(before, 0)

@@ -13,7 +13,7 @@ from heliograph.server.db.database import Transaction
 from heliograph.server.moderation import audit, decisions
 from heliograph.tlog.decision_leaf import DecisionLeaf
 from heliograph.wire import channels as c
-from heliograph.wire.events import ErasedEvent, OutcomeEvent, StatementEvent, TombstoneEvent
+from heliograph.wire.events import ErasedEvent, OutcomeEvent, ReceivedEntries, StatementEvent, TombstoneEvent
 from heliograph.wire.ids import CaseId, ChannelId, channel_topic, mailbox_topic
 from heliograph.wire.moderation import (
     AttachEvidence,
@@ -142,6 +142,22 @@ async def test_connected_followers_see_the_tombstone_at_once(court: Court) -> No
             if getattr(frame, "topic", "") == court.channel and items:
                 break
         assert isinstance(items[-1].event, TombstoneEvent)
+
+
+async def test_a_reader_who_was_behind_is_not_sent_the_removed_words(court: Court) -> None:
+    await court.w.call("follow", c.ChannelRequest(court.channel), court.reader)
+    async with court.w.stream(court.reader) as ahead:
+        await publish(court.w, court.author, court.channel, "terrible again")
+        await ahead.until(ReceivedEntries, topic=court.channel)
+        await court.decide("remove-post", post=2)
+        topic = channel_topic(court.channel)
+        async with court.w.stream(court.reader, {topic: 0}, court.w.context.incarnation) as behind:
+            seen: dict[int, Any] = {}
+            while 3 not in seen:
+                frame = await behind.until(ReceivedEntries, topic=topic)
+                seen.update({entry.seq: entry.event for entry in frame.items})
+        assert seen[2] == ErasedEvent("removed")
+        assert isinstance(seen[3], TombstoneEvent)
 
 
 async def test_a_case_about_a_post_can_block_the_channel_and_remove_the_post(court: Court) -> None:
