@@ -257,7 +257,7 @@ def _check_domain(config: Config, identity: Identity) -> None:
 async def _listening(context: Context, database: SQLiteDatabase) -> AsyncGenerator[Server]:
     """Open the port and run what runs beside it."""
     config, limits = context.config, context.limits
-    streams = Streams(context, messages.submit_message)
+    streams = Streams(context, messages.submit_then)
     app = create_http_app(context, HANDLERS, (streams.routes, transparency.log_routes, page_routes(_desk())))
     runner = web.AppRunner(
         app,

@@ -13,6 +13,7 @@ slow reader holds one bounded buffer, and what it has not read costs nothing.
 import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import structlog
@@ -21,7 +22,7 @@ from heliograph.server import log
 from heliograph.server.access import Span, own_topics, readable_span
 from heliograph.server.auth import Caller
 from heliograph.server.context import Context
-from heliograph.server.db.database import Reader
+from heliograph.server.db.database import Done, Reader
 from heliograph.server.limits import Bucket
 from heliograph.server.tail import Tail
 from heliograph.server.websocket import (
@@ -71,7 +72,8 @@ _log: structlog.stdlib.BoundLogger = structlog.get_logger("heliograph.stream")
 _PING = server_frame(b"", Opcode.PING)
 _PONG = server_frame(encode_msgpack(Pong()))
 
-SubmitHandler = Callable[[Context, Caller, SubmitMessage], Coroutine[Any, Any, Submitted]]
+SubmitHandler = Callable[[Context, Caller, SubmitMessage, Done[Submitted]], None]
+"""Takes a message; a Problem that is found at once is raised, any later one is told."""
 
 
 @dataclass(slots=True)
@@ -425,29 +427,32 @@ class Connection:
         if self._submits >= MAX_SUBMITS_IN_FLIGHT and not self.reader.paused:
             self.reader.paused = True
             self._transport.pause_reading()
-        self._spawn(self._submit(caller, frame, now_ms))
-
-    async def _submit(self, caller: Caller, frame: Submit, now_ms: int) -> None:
+        answer = partial(self._answer, frame.request)
         try:
             self._context.admission.charge("send", caller.device, now_ms)
-            done = await self._registry.submit(
-                self._context, caller, SubmitMessage(frame.room, frame.key, frame.epoch, frame.ciphertext)
-            )
-            if done.frank is None:
-                raise Problem("internal-error", "the message has no stamp")
-            self._send(Accepted(frame.request, done.seq, done.accepted_at_ms, done.frank))
-        except Problem as problem:
-            self._context.metrics.problems.labels(problem.slug).inc()
-            self._send(Refused(frame.request, problem.body))
+            message = SubmitMessage(frame.room, frame.key, frame.epoch, frame.ciphertext)
+            self._registry.submit(self._context, caller, message, answer)
         except Exception as error:
-            _log.exception("submit failed", error=type(error).__name__)
-            self._send(Refused(frame.request, Problem("internal-error").body))
-        finally:
-            self._submits -= 1
-            if self.reader.paused and self._submits < MAX_SUBMITS_IN_FLIGHT // 2:
-                self.reader.resume()
-                if not self.reader.paused and not self._transport.is_closing():
-                    self._transport.resume_reading()
+            self._loop.call_soon(answer, None, error)  # not now: the reader is in the middle of its buffer
+
+    def _answer(self, request: int, done: Submitted | None, error: BaseException | None) -> None:
+        """Tell how a submit ended; no task waits for it."""
+        if done is not None and done.frank is not None:
+            self._send(Accepted(request, done.seq, done.accepted_at_ms, done.frank))
+        else:
+            self._refuse(request, error)
+        self._submits -= 1
+        if self.reader.paused and self._submits < MAX_SUBMITS_IN_FLIGHT // 2:
+            self.reader.resume()
+            if not self.reader.paused and not self._transport.is_closing():
+                self._transport.resume_reading()
+
+    def _refuse(self, request: int, error: BaseException | None) -> None:
+        if not isinstance(error, Problem):
+            _log.error("submit failed", error=type(error).__name__, exc_info=error)
+            error = Problem("internal-error")
+        self._context.metrics.problems.labels(error.slug).inc()
+        self._send(Refused(request, error.body))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         if self._tasks is None or self.close_code is not None:

@@ -14,14 +14,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from heliograph.mls.codec import Reader
+from heliograph.mls import codec
 from heliograph.mls.errors import MLSError
 from heliograph.mls.framing import ContentType, MLSMessage, PrivateMessage
 from heliograph.mls.safe_aad import SafeAAD, SafeAADItem
 from heliograph.server import franking_keys, log, rooms, submissions
 from heliograph.server.auth import Caller
 from heliograph.server.context import Context
-from heliograph.server.db.database import Transaction
+from heliograph.server.db.database import Done, Reader, Transaction
 from heliograph.server.secrets import Secrets
 from heliograph.server.submissions import First
 from heliograph.wire import frank
@@ -34,14 +34,6 @@ from heliograph.wire.rooms import SubmitMessage, Submitted
 
 _EMPTY_ENDS_SIZE_BYTES = 2
 """The lengths of an empty encrypted_sender_data and ciphertext."""
-
-_STANDING = (
-    "SELECT r.epoch, r.oldest_epoch, d.joined_seq, s.seq, s.digest, s.accepted_at_ms FROM rooms r"
-    " LEFT JOIN room_devices d ON d.room = r.room AND d.device = ? AND d.left_seq IS NULL"
-    " LEFT JOIN submissions s ON s.room = r.room AND s.key_hash = ?"
-    " WHERE r.room = ?"
-)
-
 
 @dataclass(slots=True)
 class Unstamped:
@@ -60,15 +52,34 @@ class Unstamped:
 
 async def submit_message(context: Context, caller: Caller, request: SubmitMessage) -> Submitted:
     """Take a sealed message: durable when this returns."""
+    return _submitted(await context.database.write(_take(context, caller, request)))
+
+
+def submit_then(context: Context, caller: Caller, request: SubmitMessage, done: Done[Submitted]) -> None:
+    """Take a sealed message and call `done` once it is durable or was refused.
+
+    Raises:
+        Problem: it was refused at once; then `done` is not called.
+    """
+
+    def tell(message: Unstamped | None, error: BaseException | None) -> None:
+        done(None if message is None else _submitted(message), error)
+
+    context.database.write_then(_take(context, caller, request), tell)
+
+
+def _submitted(message: Unstamped) -> Submitted:
+    return Submitted(message.first.seq, message.first.accepted_at_ms, message.frank)
+
+
+def _take(context: Context, caller: Caller, request: SubmitMessage) -> Callable[[Transaction], Unstamped]:
+    """Check what a message shows of itself, and return the act that takes it."""
     tag = read_tag(request.room, request.epoch, request.ciphertext)
     hashed_key = submissions.key_hash(context.secrets.lookup_key, request.room, caller.device, request.key)
     digest = hashlib.sha256(request.ciphertext).digest()[: submissions.HASH_SIZE_BYTES]
 
     def act(tx: Transaction) -> Unstamped:
-        row = tx.one(_STANDING, caller.device, hashed_key, request.room)
-        if row is None:
-            raise Problem("not-found", "there is no such room")
-        epoch, oldest_epoch, joined_seq, first_seq, first_digest, first_at_ms = row
+        first = submissions.find(tx, request.room, hashed_key, digest)
         message = Unstamped(
             request.room,
             room_uri(context.domain, request.room),
@@ -76,22 +87,18 @@ async def submit_message(context: Context, caller: Caller, request: SubmitMessag
             tag,
             request.epoch,
             request.ciphertext,
-            First(first_seq or 0, first_at_ms or 0),
+            first or First(0, 0),
         )
-        if first_seq is not None:
-            if first_digest != digest:
-                raise submissions.key_reused()
+        if first is not None:
             return _repeat(tx, message)
-        if joined_seq is None:
-            rooms.require_participant_device(tx, caller.account, caller.device, request.room)
-        _check_epoch(request.epoch, oldest_epoch, epoch)
+        rooms.require_participant_device(tx, caller.account, caller.device, request.room)
+        _check_epoch(tx, request.room, request.epoch)
         message.first = First(log.reserve(tx, room_topic(request.room)), context.now_ms())
         submissions.remember(tx, request.room, hashed_key, digest, message.first)
         tx.defer(message)
         return message
 
-    message = await context.database.write(act)
-    return Submitted(message.first.seq, message.first.accepted_at_ms, message.frank)
+    return act
 
 
 def stamp_batch(secrets: Secrets) -> Callable[[Transaction, Sequence[object]], None]:
@@ -117,7 +124,7 @@ def read_tag(room: RoomId, epoch: int, message: bytes) -> bytes:
     try:
         if not message.startswith(head):
             raise _explanation(room, epoch, message)
-        reader = Reader(message)
+        reader = codec.Reader(message)
         reader.raw(len(head))
         tag = reader.raw(TAG_SIZE_BYTES)
         reader.opaque()  # encrypted_sender_data
@@ -150,7 +157,11 @@ def _explanation(room: RoomId, epoch: int, message: bytes) -> Problem:
     return _refusal("the authenticated_data must be exactly one frank_aad item of 32 bytes")
 
 
-def _check_epoch(named: int, oldest: int, present: int) -> None:
+def _check_epoch(reader: Reader, room: RoomId, named: int) -> None:
+    row = reader.one("SELECT epoch, oldest_epoch FROM rooms WHERE room = ?", room)
+    if row is None:
+        raise Problem("not-found", "there is no such room")
+    present, oldest = row
     if named > present:
         raise Problem("wrong-epoch", f"the room is at epoch {present}", epoch=present)
     if named < oldest:

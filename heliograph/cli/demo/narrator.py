@@ -64,6 +64,13 @@ class Narrator:
             raise WrongOutcome(f"{text}: {otherwise or 'it is not so'}")
         self.checks += 1
 
+    def require(self, holds: bool, text: str) -> None:
+        """Check something that is not worth a line when it holds; raises WrongOutcome when it does not."""
+        if holds:
+            self.checks += 1
+        else:
+            self.check(False, text)
+
     def quote(self, who: str, words: str) -> None:
         """Tell what somebody said, as its readers see it."""
         line = Text.assemble("           ", (f"{who}: ", "cyan"), printable(words))

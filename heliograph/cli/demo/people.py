@@ -27,13 +27,14 @@ WITHIN_S: Final = 30.0
 class Person:
     """Someone with an open device in this process."""
 
-    def __init__(self, name: str, client: Client) -> None:
+    def __init__(self, name: str, client: Client, tasks: asyncio.TaskGroup) -> None:
         self.name = name
         self.client = client
         self.told: list[tuple[float, AnyTold]] = []
         self._news = asyncio.Event()
+        self.listener = tasks.create_task(self._listen(), name=f"listener of {name}")
 
-    async def listen(self) -> None:
+    async def _listen(self) -> None:
         """Keep everything that the client tells, with the time at which it was told; runs until cancelled."""
         async for told in self.client.receive():
             self.told.append((time.monotonic(), told))
@@ -76,10 +77,11 @@ class Person:
 class DeviceProcess:
     """A device that another process runs: `heliograph --home DIR receive --follow --json`."""
 
-    def __init__(self, home: Path, log: Path) -> None:
+    def __init__(self, home: Path, log: Path, tasks: asyncio.TaskGroup) -> None:
         self.home = home
         self.lines: list[dict[str, Any]] = []
         self._log = log
+        self._tasks = tasks
         self._process: Process | None = None
         self._reader: asyncio.Task[None] | None = None
         self._news = asyncio.Event()
@@ -94,7 +96,7 @@ class DeviceProcess:
                 stderr=log,
                 start_new_session=True,
             )
-        self._reader = asyncio.create_task(self._read(self._process))
+        self._reader = self._tasks.create_task(self._read(self._process))
         return self._process.pid
 
     async def end(self, how: signal.Signals) -> int:

@@ -1,18 +1,15 @@
 """The stage of the demo: its folder, its server, its people, and how they get there."""
 
 import asyncio
-from contextlib import AsyncExitStack
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Final, Self
 
 from heliograph.cli.demo.narrator import Narrator
 from heliograph.cli.demo.people import Person
 from heliograph.cli.demo.server_process import ServerProcess
 from heliograph.client.client import Client
-
-ARRIVALS_AT_ONCE: Final = 4
 
 
 @dataclass
@@ -23,9 +20,9 @@ class Stage:
     folder: Path
     followers: int
     server: ServerProcess
+    tasks: asyncio.TaskGroup
+    doors: AsyncExitStack
     people: dict[str, Person] = field(default_factory=dict[str, Person])
-    _stack: AsyncExitStack = field(default_factory=AsyncExitStack)
-    _listeners: list[asyncio.Task[None]] = field(default_factory=list[asyncio.Task[None]])
 
     def home(self, name: str) -> Path:
         """Return the folder of a device."""
@@ -40,35 +37,38 @@ class Stage:
         """Let a new device of someone's account enter: request, grant, and the new device's own signature."""
         home = self.home(name)
         request = await Client.prepare_device(home, self.server.url, first.client.identity.account)
-        return await self._enter(name, await Client.finish_device(home, await first.client.add_device(request)))
+        grant = await first.client.add_device(request)
+        return await self._enter(name, await Client.finish_device(home, grant))
 
     async def _enter(self, name: str, client: Client) -> Person:
-        await self._stack.enter_async_context(client)
-        person = self.people[name] = Person(name, client)
-        self._listeners.append(asyncio.create_task(person.listen(), name=f"listener of {name}"))
+        await self.doors.enter_async_context(client)
+        person = self.people[name] = Person(name, client, self.tasks)
         self.narrator.require(await client.sync(), f"{name} is in touch with the server")
         return person
 
-    async def together(self, works: "list[asyncio.Task[None]]") -> None:
-        """Wait for works of many; the first failure ends the others."""
-        try:
-            await asyncio.gather(*works)
-        finally:
-            for work in works:
-                work.cancel()
+    async def leave(self, name: str) -> None:
+        """Close a device, so that another process can have it."""
+        person = self.people.pop(name)
+        person.listener.cancel()
+        await asyncio.wait((person.listener,))
+        await person.client.close()
 
     def faults(self) -> list[str]:
         """Return everything that any device could not verify."""
         return [fault for person in self.people.values() for fault in person.faults()]
 
-    async def __aenter__(self) -> Self:
-        return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for listener in self._listeners:
-            listener.cancel()
-        await asyncio.gather(*self._listeners, return_exceptions=True)
-        await self._stack.aclose()
-        await self.server.stop()
+@asynccontextmanager
+async def open_stage(narrator: Narrator, folder: Path, followers: int) -> AsyncGenerator[Stage]:
+    """Start the server and give the stage; close every device and stop the server at the end."""
+    server = await ServerProcess.start(folder)
+    try:
+        async with asyncio.TaskGroup() as tasks, AsyncExitStack() as doors:
+            stage = Stage(narrator, folder, followers, server, tasks, doors)
+            try:
+                yield stage
+            finally:
+                for person in stage.people.values():
+                    person.listener.cancel()
+    finally:
+        await server.stop()

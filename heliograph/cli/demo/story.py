@@ -37,28 +37,49 @@ POSTS: Final = (
     Line("hi", "सबको पुल का टोल वापस मिलेगा। आज ही मुझे अपना कार्ड नंबर और पिन भेजें।", is_fraud=True),
 )
 
-# What is said in the room, by the point of the story at which it is said.
-BEFORE_ERIN: Final = (
-    ("alice", "Welcome. Lamps on the hill, Saturday at nine?"),
-    ("bob", "I bring the oil."),
-    ("carol", "And I the glass. My new phone has joined, too."),
+
+class Chapter(NamedTuple):
+    """Lines of the room between two changes of who is in it, and who does not read them."""
+
+    lines: tuple[tuple[str, str], ...]
+    absent: tuple[str, ...] = ()
+
+
+BEFORE_ERIN: Final = Chapter(
+    (
+        ("alice", "Welcome. Lamps on the hill, Saturday at nine?"),
+        ("bob", "I bring the oil."),
+        ("carol_phone", "And I the glass, says my new phone."),
+    ),
+    absent=("erin",),
 )
-WITH_ERIN: Final = (
-    ("dana", "Erin, you are in: you see this and what follows."),
-    ("erin", "Thank you! I missed what was said before, as it should be."),
+WITH_ERIN: Final = Chapter(
+    (
+        ("alice_tablet", "Erin, you are in: you see this and what follows."),
+        ("erin", "Thank you! I missed what was said before, as it should be."),
+    )
 )
-AFTER_BOB_LEFT: Final = (
-    ("alice", "Bob is out of the room for now, so we plan his surprise."),
-    ("carol", "Cake at ten, before the last lamp."),
+BOB_AWAY: Final = Chapter(
+    (
+        ("alice", "Bob has left the room for a while, so we plan his surprise."),
+        ("carol", "Cake at ten, before the last lamp."),
+    ),
+    absent=("bob",),
 )
-WHILE_DANA_IS_DEAD: Final = tuple(
-    (("alice", "carol", "erin")[number % 3], f"Lamp {number + 1} of 12 hangs on the hill.") for number in range(12)
+DANA_DEAD: Final = Chapter(
+    tuple(
+        (("alice", "carol", "erin")[number % 3], f"Lamp {number} of 12 hangs on the hill.") for number in range(1, 13)
+    ),
+    absent=("bob",),
 )
-AFTER_BOB_IS_BACK: Final = (
-    ("bob", "Back again. What did I miss?"),
-    ("alice", "Nothing that you would want to know."),
+BOB_BACK: Final = Chapter(
+    (
+        ("bob", "Back again. What did I miss?"),
+        ("alice", "Nothing that you would want to know."),
+    )
 )
-THREAT: Final = ("erin", "Carol, pay me by nine or your lamps will burn with your house.")
+DANA_SPEAKS: Final = Chapter((("dana", "My telephone died between lamp 4 and lamp 5. I have all twelve."),))
+THREAT: Final = Chapter((("erin", "Carol, pay me by nine or your lamps will burn with your house."),))
 
 # Bob claims that Alice wrote the second, with the stamp of the first. Both have the same length in bytes, so that
 # nothing but the words differs.

@@ -18,6 +18,8 @@ from heliograph.wire.ids import TopicId
 T = TypeVar("T")
 SQLValue = None | int | float | str | bytes
 Row = tuple[Any, ...]
+Done = Callable[[T | None, BaseException | None], None]
+"""Told once of what was written: the act's result, or what it or the commit raised."""
 
 
 class Reader(Protocol):
@@ -64,6 +66,16 @@ class Database(Protocol):
 
         Raises:
             Problem: `overloaded`, too much is waiting; `storage-full`, the disk is full. And what `act` raises.
+        """
+        ...
+
+    def write_then(self, act: Callable[[Transaction], T], done: Done[T]) -> None:
+        """Run `act` as `write` does, and call `done` on the event loop with its result or with what was raised.
+
+        It is for those who have much to write: no task waits.
+
+        Raises:
+            Problem: `overloaded`; then `done` is not called.
         """
         ...
 

@@ -16,6 +16,7 @@ import asyncio
 import queue
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,7 +25,7 @@ import structlog
 
 from heliograph.server.bus.wakeups import Hints, Written
 from heliograph.server.db.connection import check_sqlite_version, executor, open_connection
-from heliograph.server.db.database import Reader, Row, SQLValue, Transaction
+from heliograph.server.db.database import Done, Reader, Row, SQLValue, Transaction
 from heliograph.server.db.schema import Identity, prepare
 from heliograph.server.limits import Limits
 from heliograph.server.metrics import Metrics
@@ -98,8 +99,8 @@ class _Batch(_Snapshot):
 
 
 _Hint = tuple[TopicId, Written | None]
-_Waiting = tuple[Act, "asyncio.Future[Any]"]
-_Result = tuple["asyncio.Future[Any]", Any, BaseException | None]
+_Waiting = tuple[Act, Done[Any]]
+_Result = tuple[Done[Any], Any, BaseException | None]
 
 
 class SQLiteDatabase:
@@ -158,16 +159,24 @@ class SQLiteDatabase:
         Raises:
             Problem: `overloaded`, `storage-full`; and what `act` raises.
         """
+        future: asyncio.Future[T] = self._loop.create_future()
+        self.write_then(act, partial(_settle, future))
+        return await future
+
+    def write_then(self, act: Callable[[Transaction], T], done: Done[T]) -> None:
+        """Run `act` in the next batch and call `done` once that is durable or has failed.
+
+        Raises:
+            Problem: `overloaded`; then `done` is not called.
+        """
         if self._failed:
             raise Problem("internal-error", "the server is stopping")
         if self._waiting >= self._limits.waiting_writes:
             raise Problem("overloaded", "the server has too much to write: try again", retry_after_s=1)
-        future: asyncio.Future[T] = self._loop.create_future()
         self._waiting += 1
         if not self._inbox:
             self._loop.call_soon(self._hand_over)
-        self._inbox.append((act, future))
-        return await future
+        self._inbox.append((act, done))
 
     async def read(self, query: Callable[[Reader], T]) -> T:
         """Run `query` on a snapshot that holds every write whose await has ended.
@@ -197,7 +206,7 @@ class SQLiteDatabase:
         future: asyncio.Future[T] = self._loop.create_future()
         self._waiting += 1
         self._hand_over()
-        self._batches.put([(_Alone(act), future)])
+        self._batches.put([(_Alone(act), partial(_settle, future))])
         return await future
 
     async def close(self) -> None:
@@ -227,23 +236,17 @@ class SQLiteDatabase:
                 act()
             except Exception as error:  # the writes are durable: they must be acknowledged
                 _log.exception("what follows a commit failed", error=type(error).__name__)
-        for future, value, error in results:
-            if future.done():
-                continue
-            if error is None:
-                future.set_result(value)
-            else:
-                future.set_exception(error)
+        for tell, value, error in results:
+            try:
+                tell(value, error)
+            except Exception as failure:  # of one writer: the others must hear as well
+                _log.exception("a writer failed when it was told", error=type(failure).__name__)
         if hints:
             self._wake(_by_topic(hints))
 
     def _tell_read(self, future: "asyncio.Future[Any]", value: Any, error: BaseException | None) -> None:
         self._waiting_reads -= 1
-        if not future.done():
-            if error is None:
-                future.set_result(value)
-            else:
-                future.set_exception(error)
+        _settle(future, value, error)
 
     def _tell_broken(self, error: BaseException) -> None:
         if not self._failed:
@@ -281,11 +284,11 @@ class SQLiteDatabase:
         backlog.extend(taken)
         return False
 
-    def _run_alone(self, alone: Act, future: "asyncio.Future[Any]") -> None:
+    def _run_alone(self, alone: Act, done: Done[Any]) -> None:
         try:
-            result: _Result = (future, alone(None), None)  # type: ignore[arg-type]
+            result: _Result = (done, alone(None), None)  # type: ignore[arg-type]
         except Exception as error:
-            result = (future, None, error)
+            result = (done, None, error)
         self._loop.call_soon_threadsafe(self._tell, (result,), (), ())
 
     def _commit(self, batch: _Batch, acts: list[_Waiting]) -> None:
@@ -305,17 +308,17 @@ class SQLiteDatabase:
         """Run each act in a savepoint: one that raises takes back only what it did itself."""
         results: list[_Result] = []
         execute = batch.execute
-        for act, future in acts:
+        for act, done in acts:
             mark = batch.mark()
             execute("SAVEPOINT act")
             try:
-                results.append((future, act(batch), None))
+                results.append((done, act(batch), None))
             except (apsw.FullError, *_FATAL):
                 raise
             except Exception as error:
                 batch.take_back(mark)
                 execute("ROLLBACK TO act")
-                results.append((future, None, error))
+                results.append((done, None, error))
             execute("RELEASE act")
         return results
 
@@ -333,7 +336,7 @@ class SQLiteDatabase:
         elif fatal:
             answer = Problem("internal-error", "the server's disk failed: it stops")
             self._loop.call_soon_threadsafe(self._tell_broken, error)
-        results: list[_Result] = [(future, None, answer) for _, future in acts]
+        results: list[_Result] = [(done, None, answer) for _, done in acts]
         self._loop.call_soon_threadsafe(self._tell, results, (), ())
 
     # --------------------------------------------------------------------------------- on the reader threads
@@ -368,6 +371,15 @@ class _Alone:
 
     def __call__(self, tx: Transaction) -> Any:
         return self._act()
+
+
+def _settle(future: "asyncio.Future[Any]", value: Any, error: BaseException | None) -> None:
+    if future.done():
+        return
+    if error is None:
+        future.set_result(value)
+    else:
+        future.set_exception(error)
 
 
 def _by_topic(hints: Sequence[_Hint]) -> Hints:

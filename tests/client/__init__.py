@@ -1,0 +1,1 @@
+"""Tests of the SDK's parts; whole clients against a server are in `tests/scenarios`."""
