@@ -30,6 +30,7 @@ from heliograph.cli import (
     serve,
     verify,
 )
+from heliograph.cli.demo import command as demo
 from heliograph.cli.exit_codes import ExitCode
 from heliograph.cli.failure import CommandError
 from heliograph.cli.output import complain
@@ -120,6 +121,7 @@ def verify_proof(context: typer.Context) -> None:
 app.command("send", help=send.HELP)(send.send_command)
 app.command("receive", help=receive.HELP)(receive.receive_command)
 app.command("decide", help=decide.HELP)(decide.decide_command)
+app.command("demo", help=demo.HELP)(demo.demo_command)
 app.command("serve", help=serve.HELP)(serve.serve_command)
 app.add_typer(account.app, name="account")
 app.add_typer(room.app, name="room")

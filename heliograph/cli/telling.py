@@ -4,6 +4,7 @@ One function, because the order of its cases is the order in which a reader look
 are printed as they are; `Output` writes out what could steer a terminal.
 """
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -109,7 +110,7 @@ def _reason(reason: str | None) -> str:
     return f": {reason}" if reason else ""
 
 
-def _count(members: list[str]) -> str:
+def _count(members: Sequence[str]) -> str:
     return f"{len(members)} {'person' if len(members) == 1 else 'people'}"
 
 

@@ -271,7 +271,7 @@ class Client(Talking, Publishing, Reviewing):
         self._device.transport.use_token(None)
 
     async def sync(self, within_s: float | None = 30) -> bool:
-        """Wait until everything that the server holds for this device is kept here, and key packages lie ready for others.
+        """Wait until all that the server holds for this device is kept here, and key packages lie ready for others.
 
         Returns False when the time is over first.
         """

@@ -78,7 +78,7 @@ class Accounts:
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """A room in one epoch. `seq` is the last entry that was worked into it."""
+    """A room in one epoch. `seq` is the last entry that was worked into it; `peer` whom a direct room is made for."""
 
     room: RoomId
     group: Group
@@ -88,6 +88,7 @@ class Room:
     topic: str = ""
     standing: Standing = "active"
     needs_leaf: bool = False
+    peer: AccountId | None = None
 
     @property
     def direct(self) -> bool:

@@ -88,6 +88,8 @@ from heliograph.wire.rooms import (
 
 _GROUP_INFO_LABEL: Final = "HG1 GroupInfo"
 _FOLLOWED_WITHIN_S: Final = 30.0
+MAX_REJOINS: Final = 3
+REJOIN_SPAN_MS: Final = 3_600_000
 _OUTRUN: Final = ("wrong-epoch", "epoch-too-old")
 
 
@@ -97,6 +99,7 @@ class RoomWork:
     def __init__(self, device: Device, subscribe: Callable[[TopicId, int], None]) -> None:
         self._device = device
         self._subscribe = subscribe
+        self._rejoined_at_ms: dict[RoomId, list[int]] = {}
         self._claimed: dict[int, dict[AccountId, list[KeyPackage]]] = {}
 
     # ------------------------------------------------------------------------------------------------- messages
@@ -451,6 +454,7 @@ class RoomWork:
 
     async def _rejoin(self, room_id: RoomId, *, restored: bool = False) -> None:
         device = self._device
+        self._count_rejoin(room_id)
         backoff = Backoff(device.world.random, least_s=0.05, most_s=5)
         fetched: dict[AccountId, KnownAccount] = {}
         while True:
@@ -463,6 +467,17 @@ class RoomWork:
             if await self._submit_pending(room_id, pending):
                 return
             await asyncio.sleep(backoff.next_s())
+
+    def _count_rejoin(self, room_id: RoomId) -> None:
+        """Stop coming back to a room whose commits cannot be followed: its owner starts a new one.
+
+        Source: RFC 9420 §16.12.
+        """
+        now_ms = self._device.world.now_ms()
+        recent = [at_ms for at_ms in self._rejoined_at_ms.get(room_id, []) if now_ms - at_ms < REJOIN_SPAN_MS]
+        if len(recent) >= MAX_REJOINS:
+            raise NotPossible("this room could not be followed several times within an hour: start a new one")
+        self._rejoined_at_ms[room_id] = [*recent, now_ms]
 
     async def _build_join(
         self, room_id: RoomId, fetched: dict[AccountId, KnownAccount], *, restored: bool

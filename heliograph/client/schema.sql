@@ -27,7 +27,8 @@ CREATE TABLE rooms (
     name        TEXT NOT NULL,              -- as a sealed message said; '' while unknown
     topic       TEXT NOT NULL,              -- as a sealed message said
     standing    TEXT NOT NULL,              -- 'active', 'lost' (waits to join again), 'left'
-    needs_leaf  INTEGER NOT NULL            -- 1: joined by the package of last resort, a fresh leaf is due
+    needs_leaf  INTEGER NOT NULL,           -- 1: joined by the package of last resort, a fresh leaf is due
+    peer        TEXT NOT NULL               -- account for whom this device made a direct room; '' otherwise
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE group_rows (

@@ -55,6 +55,7 @@ class _SavedPending(msgspec.Struct, frozen=True):
     group_info: bytes
     tree: bytes
     external: bool
+    peer: str
 
 
 class SavedIntent(msgspec.Struct, frozen=True):
@@ -245,12 +246,12 @@ class Store:
 
     def _write_room(self, room: Room, after: list[Callable[[], None]]) -> None:
         known = self._rooms.get(room.room)
-        told = (room.name, room.topic, room.standing, room.needs_leaf)
-        if known is None or told != (known.name, known.topic, known.standing, known.needs_leaf):
+        told = (room.name, room.topic, room.standing, room.needs_leaf, room.peer)
+        if known is None or told != (known.name, known.topic, known.standing, known.needs_leaf, known.peer):
             self._run(
-                "INSERT OR REPLACE INTO rooms (room, direct, name, topic, standing, needs_leaf)"
-                " VALUES (?, ?, ?, ?, ?, ?)",
-                *(room.room, room.direct, room.name, room.topic, room.standing, room.needs_leaf),
+                "INSERT OR REPLACE INTO rooms (room, direct, name, topic, standing, needs_leaf, peer)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                *(room.room, room.direct, room.name, room.topic, room.standing, room.needs_leaf, room.peer or ""),
             )
         saved, rows = self._saved_rows.get(room.room, {}), room.group.rows()
         if rows is not saved:
@@ -415,7 +416,7 @@ class Store:
         rows_of: dict[str, dict[str, bytes]] = {}
         for room, name, value in self._all("SELECT room, name, value FROM group_rows"):
             rows_of.setdefault(room, {})[name] = value
-        for row in self._all("SELECT room, name, topic, standing, needs_leaf FROM rooms"):
+        for row in self._all("SELECT room, name, topic, standing, needs_leaf, peer FROM rooms"):
             room = RoomId(row[0])
             if room in rows_of:
                 self._rooms[room] = _load_room(rows_of[room], room, self._cursors.get(TopicId(room), 0), row[1:])
@@ -444,11 +445,11 @@ def _message(row: _Row) -> c.StoredMessage:
 
 
 def _load_room(rows: Mapping[str, bytes], room: RoomId, seq: int, kept: _Row) -> Room:
-    name, topic, standing, needs_leaf = kept
+    name, topic, standing, needs_leaf, peer = kept
     group = Group.load(rows)
     policy = RoomPolicy.from_extensions(group.group_context.extensions)
     state: Standing = standing
-    return Room(room, group, policy, seq, name, topic, state, bool(needs_leaf))
+    return Room(room, group, policy, seq, name, topic, state, bool(needs_leaf), AccountId(peer) if peer else None)
 
 
 def _encode_pending(pending: PendingChange) -> bytes:
@@ -463,13 +464,14 @@ def _encode_pending(pending: PendingChange) -> bytes:
             group_info=pending.group_info,
             tree=pending.tree,
             external=pending.external,
+            peer=pending.room.peer or "",
         )
     )
 
 
 def _decode_pending(room: RoomId, data: bytes) -> PendingChange:
     saved = msgspec.msgpack.decode(data, type=_SavedPending)
-    after = _load_room(saved.rows, room, 0, (saved.name, saved.topic, "active", False))
+    after = _load_room(saved.rows, room, 0, (saved.name, saved.topic, "active", False, saved.peer))
     return PendingChange(after, saved.epoch, saved.commit, saved.welcome, saved.group_info, saved.tree, saved.external)
 
 

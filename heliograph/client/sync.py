@@ -12,6 +12,7 @@ is being subscribed to anew) is left, for it comes again.
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -44,6 +45,8 @@ from heliograph.wire.rooms import GetTree, Rooms, TreeReply
 FINAL: Final = frozenset({"login-failed", "account-restricted"})
 MAX_WISHES: Final = 256
 JOIN_AFTER_S: Final = 30.0
+PING_EVERY_S: Final = 20.0
+SLEPT_AFTER_MS: Final = 60_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +78,8 @@ class Sync:
         self._stream: Stream | None = None
         self._live: set[TopicId] = set()
         self._awaited: set[TopicId] = set()
+        self._heard_at_ms = 0
+        self._slept = False
         self._wishes: asyncio.Queue[Wish] = asyncio.Queue(MAX_WISHES)
         self._wishes_open = 0
         self.caught_up = False
@@ -88,7 +93,7 @@ class Sync:
         """Keep up until cancelled; returns when the server has put this device out."""
         backoff = Backoff(self._device.world.random)
         async with asyncio.TaskGroup() as tasks:
-            wishes = tasks.create_task(self._work_wishes())
+            helpers = [tasks.create_task(self._work_wishes()), tasks.create_task(self._ping())]
             while self._device.ended is None:
                 try:
                     await self._follow(backoff)
@@ -104,7 +109,8 @@ class Sync:
                     self._device.ended = Problem("login-failed", str(error))
                     self._device.changed()
                     break
-            wishes.cancel()
+            for helper in helpers:
+                helper.cancel()
 
     async def _follow(self, backoff: Backoff) -> None:
         """Follow one socket until it breaks."""
@@ -115,6 +121,7 @@ class Sync:
         self._live, self._awaited = set(), set(cursors)
         async with device.transport.stream(incarnation, cursors) as stream:
             self._stream = stream
+            self._heard_at_ms, self._slept = device.world.now_ms(), False
             try:
                 await self._enter(stream, incarnation)
                 while True:
@@ -137,6 +144,7 @@ class Sync:
     # --------------------------------------------------------------------------------------------------- frames
 
     async def _take(self, stream: Stream, frame: e.ReceivedFrame) -> None:
+        self._hear(frame)
         match frame:
             case e.ReceivedEntries():
                 await self._take_entries(stream, TopicId(frame.topic), frame.items)
@@ -150,6 +158,22 @@ class Sync:
                 await self._take_resync(frame)
             case _:
                 return
+
+    def _hear(self, frame: e.ReceivedFrame) -> None:
+        """After a long silence (the machine slept) what comes is backlog, until the answer to a fresh ping."""
+        now_ms = self._device.world.now_ms()
+        if now_ms - self._heard_at_ms > SLEPT_AFTER_MS:
+            self._slept = True
+        if isinstance(frame, e.Pong):
+            self._slept = False
+        self._heard_at_ms = now_ms
+
+    async def _ping(self) -> None:
+        while True:
+            await asyncio.sleep(PING_EVERY_S)
+            if self._stream is not None:
+                with suppress(Unreachable):
+                    await self._stream.send(e.Ping())
 
     async def _take_entries(self, stream: Stream, topic: TopicId, items: Sequence[e.ReadEntry]) -> None:
         device, waiting, fetched = self._device, list(items), _Fetched()
@@ -178,7 +202,7 @@ class Sync:
             device.identity,
             device.server.hub_signature_key,
             device.world.now_ms(),
-            topic in self._live,
+            topic in self._live and not self._slept,
             fetched.accounts,
             fetched.asked,
             fetched.trees,

@@ -1,12 +1,14 @@
 """The client's face for private rooms: rooms, people, messages."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Final
 
 import msgspec
 
 from heliograph.client.changes import (
     Act,
+    Change,
     ChangeMembers,
     CreateGroup,
     IntentAdded,
@@ -29,10 +31,12 @@ from heliograph.content.message import TEXT_MARKDOWN, MimiContent, SinglePart
 from heliograph.wire.accounts import AccountRequest, ContactToken, CreateContactToken, Empty
 from heliograph.wire.ids import AccountId, RoomId, room_id
 from heliograph.wire.moderation import GetReportStatus, ReportPrivate, ReportReceipt, ReportStatus
+from heliograph.wire.problems import Problem
 from heliograph.wire.room_policy import Role
 from heliograph.wire.rooms import Submitted
 
-_HISTORY_FOR_REPORTS = 5000
+_HISTORY_FOR_REPORTS: Final = 5000
+_INVITED_WITHIN_S: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,10 +106,9 @@ class Talking(Running):
         content = self._composer(room.room).room_profile(RoomProfile(name))
         message, _ = self._rooms.prepared(room.room, content, "profile", "")
         tokens = await self._tokens(contact_tokens or {})
-        named = Room(room.room, room.group, room.policy, 0, name)
         add: list[str] = [self.identity.account, *accounts]
         intents = await self._promise(
-            RoomSaved(named),
+            RoomSaved(replace(room, name=name)),
             MessageSaved(message),
             IntentAdded(room.room, CreateGroup()),
             IntentAdded(room.room, ChangeMembers(add=add, contact_tokens=tokens)),
@@ -123,18 +126,37 @@ class Talking(Running):
         peer = await self._device.resolve(handle)
         if peer == self.identity.account:
             raise NotPossible("a direct room is with somebody else")
-        for known in self._store.rooms():
-            if known.direct and peer in known.policy.participants and known.standing == "active":
-                return known.room
-        room = self._new_room(direct=True)
+        known = self._direct_room(peer)
+        if known is not None and peer in known.policy.participants:
+            return known.room
+        room = known or replace(self._new_room(direct=True), peer=peer)
         tokens = {str(peer): contact_token} if contact_token else {}
-        intents = await self._promise(
-            RoomSaved(room),
-            IntentAdded(room.room, CreateGroup(peer=peer)),
-            IntentAdded(room.room, ChangeMembers(add=[self.identity.account, peer], contact_tokens=tokens)),
-        )
-        await self._done(intents)
+        add = ChangeMembers(add=[self.identity.account, peer], contact_tokens=tokens)
+        steps: list[Change] = [IntentAdded(room.room, add)]
+        if known is None:
+            steps = [RoomSaved(room), IntentAdded(room.room, CreateGroup(peer=peer)), *steps]
+        try:
+            await self._done(await self._promise(*steps))
+        except Problem as problem:
+            if problem.slug != "room-exists":
+                raise
+            return await self._room_of_the_pair(peer)
         return room.room
+
+    def _direct_room(self, peer: AccountId) -> Room | None:
+        for known in self._store.rooms():
+            if known.direct and known.standing == "active" and peer in (*known.policy.participants, known.peer):
+                return known
+        return None
+
+    async def _room_of_the_pair(self, peer: AccountId) -> RoomId:
+        """The other one was faster: the invitation is on its way."""
+        if not await self._device.until(lambda: self._direct_room(peer) is not None, _INVITED_WITHIN_S):
+            raise Problem("room-exists", "these two have a room that this device has not been invited to yet")
+        found = self._direct_room(peer)
+        if found is None:
+            raise NotPossible("the room is gone again")
+        return found.room
 
     def _new_room(self, *, direct: bool) -> Room:
         world = self._device.world
@@ -187,10 +209,7 @@ class Talking(Running):
         """Give this device a fresh leaf in a room, which heals it after a compromise."""
         async with self._device.turn:
             known = self._require(room)
-            stale = Room(
-                known.room, known.group, known.policy, known.seq, known.name, known.topic, known.standing, True
-            )
-            await self._device.save((RoomSaved(stale),))
+            await self._device.save((RoomSaved(replace(known, needs_leaf=True)),))
         await self._done(await self._promise(IntentAdded(room, TendRoom(update_leaf=True))))
 
     async def rejoin_room(self, room: RoomId) -> None:
@@ -288,7 +307,7 @@ class Talking(Running):
         async with self._device.turn:
             room = self._require(room_id)
             if naming is not None:
-                room = Room(room.room, room.group, room.policy, room.seq, *naming, room.standing, room.needs_leaf)
+                room = replace(room, name=naming[0], topic=naming[1])
             intent = SendContent(message.message_id)
             if room.standing == "active" and not self._rooms.needs_tending(room):
                 after, made, submit = self._rooms.sealed(room, message.message_id, franked)

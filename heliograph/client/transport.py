@@ -20,7 +20,6 @@ from heliograph.mls.suite import Random
 from heliograph.wire.accounts import Empty, StreamTicket
 from heliograph.wire.encoding import decode_json, decode_msgpack, encode_json, encode_msgpack, json_value
 from heliograph.wire.events import (
-    MAX_FRAME_SIZE_BYTES,
     ClientFrame,
     Hello,
     Ready,
@@ -38,6 +37,7 @@ Reply = TypeVar("Reply", bound=msgspec.Struct)
 CALL_TIMEOUT_S: Final = 60
 MAX_REPLY_SIZE_BYTES: Final = 16 * 1024 * 1024
 HEARTBEAT_S: Final = 20
+MAX_LARGE_FRAME_SIZE_BYTES: Final = 2 * 1024 * 1024  # a frame of one large commit stands alone
 _BODYLESS: Final = ("GET", "DELETE")
 _LOCAL_HOSTS: Final = ("localhost", "127.0.0.1", "::1")
 
@@ -180,7 +180,7 @@ class Transport:
         url = "ws" + self.server_url.removeprefix("http") + STREAM_PATH
         try:
             async with self._open_http().ws_connect(
-                url, heartbeat=HEARTBEAT_S, max_msg_size=4 * MAX_FRAME_SIZE_BYTES, compress=0, autoclose=True
+                url, heartbeat=HEARTBEAT_S, max_msg_size=MAX_LARGE_FRAME_SIZE_BYTES, compress=0, autoclose=True
             ) as socket:
                 stream = Stream(socket)
                 await stream.send(Hello(ticket.ticket, incarnation, dict(cursors)))

@@ -21,7 +21,7 @@ from heliograph.mls import key_schedule, proposal_rules, treekem
 from heliograph.mls.commit import Commit, UpdatePath
 from heliograph.mls.credential import Credential
 from heliograph.mls.epoch import Epoch, Provisional, advance, provisional_context
-from heliograph.mls.errors import MLSError, StateError
+from heliograph.mls.errors import MLSError, StateError, ValidationError
 from heliograph.mls.extension import Extension
 from heliograph.mls.framing import AuthenticatedContent, FramedContent, MLSMessage, Sender, WireFormat
 from heliograph.mls.group_context import GroupContext
@@ -142,34 +142,52 @@ def choose_proposals(
     Raises what `proposal_rules.apply` raises, for `by_value` alone. Source: RFC 9420 §12.2, §12.4.
     """
     own = Sender.member(epoch.own_leaf_index)
-
-    def apply(chosen: Sequence[ReceivedProposal]) -> Applied:
-        return proposal_rules.apply(
-            epoch.suite,
-            epoch.group_context,
-            epoch.tree,
-            [*(received.sent() for received in chosen), *(SentProposal(proposal, own) for proposal in by_value)],
-            committer=epoch.own_leaf_index,
-            now_s=now_s,
-            policy=policy,
-        )
-
+    given = [SentProposal(proposal, own) for proposal in by_value]
+    for sent in given:
+        _check_alone(epoch, sent, now_s=now_s, policy=policy)
+    # Each proposal is checked alone, signatures and all, once; only what goes together is then tried again and again.
     # Where a Remove and an Update are for one leaf, the Remove goes first and so wins (§12.2).
-    candidates = sorted(
-        (received for received in waiting if not (isinstance(received.proposal, Update) and received.sender == own)),
+    sound = sorted(
+        (one for one in waiting if _may_commit(epoch, one, now_s=now_s, policy=policy)),
         key=lambda received: not isinstance(received.proposal, Remove),
     )
+
+    def combine(chosen: Sequence[ReceivedProposal]) -> Applied:
+        proposals = [*(received.sent() for received in chosen), *given]
+        return proposal_rules.combine(
+            epoch.group_context, epoch.tree, proposals, committer=epoch.own_leaf_index, policy=policy
+        )
+
     try:
-        return candidates, apply(candidates)
+        return sound, combine(sound)
     except MLSError:
-        chosen, applied = list[ReceivedProposal](), apply([])
-    for received in candidates:
+        chosen, applied = list[ReceivedProposal](), combine([])
+    for received in sound:
         try:
-            applied = apply([*chosen, received])
+            applied = combine([*chosen, received])
         except MLSError:
             continue
         chosen.append(received)
     return chosen, applied
+
+
+def _may_commit(epoch: Epoch, received: ReceivedProposal, *, now_s: int, policy: ProposalPolicy) -> bool:
+    """Say whether a waiting proposal holds alone and does not concern the committer itself."""
+    own, proposal = epoch.own_leaf_index, received.proposal
+    if isinstance(proposal, Update) and received.sender.leaf_index == own:
+        return False
+    if isinstance(proposal, Remove) and proposal.removed == own:
+        return False
+    try:
+        _check_alone(epoch, received.sent(), now_s=now_s, policy=policy)
+    except MLSError:
+        return False
+    return True
+
+
+def _check_alone(epoch: Epoch, sent: SentProposal, *, now_s: int, policy: ProposalPolicy) -> None:
+    policy.check(sent.proposal, sent.sender)
+    proposal_rules.check_proposal(epoch.suite, epoch.group_context, epoch.tree, sent, now_s=now_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +199,20 @@ class BuiltCommit:
     group_info: bytes
     epoch: Epoch
     encryption_secret: Secret = field(repr=False)
+
+
+def check_own_leaf(epoch: Epoch) -> LeafNode:
+    """Return the own leaf that a commit puts in place; raises ValidationError for one that every member would refuse.
+
+    Source: RFC 9420 §7.3.
+    """
+    leaf = epoch.tree.leaf(epoch.own_leaf_index)
+    if leaf is None:
+        raise ValidationError("the committer has no leaf")
+    leaf.validate(epoch.suite)
+    epoch.tree.check_unique_keys()
+    epoch.tree.check_capabilities(epoch.group_context.extensions)
+    return leaf
 
 
 class _NewPath(NamedTuple):

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
@@ -96,7 +97,7 @@ def _read_certificates(content: bytes) -> tuple[bytes, ...]:
 def _certified_key(certificate: bytes) -> bytes:
     try:
         key = x509.load_der_x509_certificate(certificate).public_key()
-    except ValueError as error:
+    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
         raise ValidationError("the end-entity certificate cannot be read") from error
     if isinstance(key, ed25519.Ed25519PublicKey):
         return key.public_bytes_raw()

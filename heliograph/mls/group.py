@@ -34,6 +34,7 @@ from heliograph.mls.committing import (
     LeafChanges,
     UpdateKeys,
     build,
+    check_own_leaf,
     choose_proposals,
     propose_leaf,
 )
@@ -212,11 +213,17 @@ class Group:
 
     @classmethod
     def load(cls, rows: Mapping[str, bytes]) -> "Group":
-        """Return the group that `rows` gave; raises UnsupportedError for rows of another version."""
+        """Return the group that `rows` gave.
+
+        Raises UnsupportedError for rows of another version, StateError when any row is damaged, missing or left over.
+        """
         slow = load_slow_state(rows)
         suite = slow.epoch.suite
         epochs = [slow.epoch.group_context.epoch, *(past.group_context.epoch for past in slow.past)]
-        return cls(slow, {epoch: SecretTree.load(suite, epoch, rows) for epoch in epochs})
+        group = cls(slow, {epoch: SecretTree.load(suite, epoch, rows) for epoch in epochs})
+        if group.rows() != dict(rows):
+            raise StateError("the saved group has rows that do not belong to it")
+        return group
 
     # --- proposals ------------------------------------------------------------------------------------------------
 
@@ -334,8 +341,7 @@ class Group:
             random=random,
         )
         if changes is not None:
-            built.epoch.tree.check_unique_keys()
-            built.epoch.tree.check_capabilities(applied.extensions)
+            check_own_leaf(built.epoch)
         return _pending(built, self._after(built.epoch, built.encryption_secret))
 
     def _after(self, epoch: Epoch, encryption_secret: Secret) -> "Group":
@@ -449,8 +455,9 @@ class Group:
         if isinstance(content, bytes):
             raise ValidationError("message is not a handshake")
         if not isinstance(content, Commit):
-            if is_own and message.proposal_reference(self.suite) not in self._slow.proposals:
-                raise StateError("this is our own proposal, and its keys are gone")
+            is_lost = is_own and isinstance(content, Update)
+            if is_lost and message.proposal_reference(self.suite) not in self._slow.proposals:
+                raise StateError("this is our own Update, and its keys are gone")
             return self._keep_proposal(message, content, policy, now_s)
         processed = process_commit(
             self._slow.epoch,

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from heliograph.mls import key_schedule, proposal_rules, treekem
-from heliograph.mls.committing import BuiltCommit, Committer, FreshLeaf, build
+from heliograph.mls.committing import BuiltCommit, Committer, FreshLeaf, build, check_own_leaf
 from heliograph.mls.credential import Credential
 from heliograph.mls.epoch import Epoch, SavedTree
 from heliograph.mls.errors import StateError, ValidationError, VerificationError
@@ -185,20 +185,10 @@ def commit_from_outside(
         authenticated_data=authenticated_data,
         random=random,
     )
-    _check_own_commit(built.epoch, [member.leaf_node for member in applied.removed])
+    joiner = check_own_leaf(built.epoch)
+    for member in applied.removed:
+        proposal_rules.check_resync(member.leaf_node, joiner)
     return built
-
-
-def _check_own_commit(epoch: Epoch, removed: Sequence[LeafNode]) -> None:
-    """Refuse here what every member would refuse."""
-    own = epoch.tree.leaf(epoch.own_leaf_index)
-    if own is None:
-        raise ValidationError("joiner has no leaf")
-    own.validate(epoch.suite)
-    epoch.tree.check_unique_keys()
-    epoch.tree.check_capabilities(epoch.group_context.extensions)
-    for leaf_node in removed:
-        proposal_rules.check_resync(leaf_node, own)
 
 
 def _tree_bytes(group_info: GroupInfo, ratchet_tree: bytes | None) -> bytes:
@@ -217,8 +207,9 @@ def _own_leaf(tree: RatchetTree, bundle: KeyPackageBundle) -> LeafIndex:
 
 def _private_keys(opened: OpenedWelcome, tree: RatchetTree, own: LeafIndex, bundle: KeyPackageBundle) -> PrivateKeys:
     private_keys = PrivateKeys(own, {leaf_to_node(own): bundle.encryption_private_key})
-    if opened.path_secret is None:
-        return private_keys
-    signer = opened.group_info.signer
-    steps = treekem.steps_from_secret(opened.suite, tree, signer, own, opened.path_secret)
-    return private_keys.with_path(steps)
+    if opened.path_secret is not None:
+        signer = opened.group_info.signer
+        steps = treekem.steps_from_secret(opened.suite, tree, signer, own, opened.path_secret)
+        private_keys = private_keys.with_path(steps)
+    private_keys.check_complete(tree)
+    return private_keys

@@ -169,16 +169,42 @@ def apply(
     committer: the leaf of the committer, or None for an external commit. Raises ValidationError, VerificationError or
     UnsupportedError. Source: RFC 9420 §12.2, §12.3.
     """
-    if len(proposals) > policy.commit_proposals_max:
-        raise ValidationError("a commit covers more proposals than it may")
-    listed = [sent.proposal for sent in proposals]
-    if committer is None:
-        _check_external_list(listed)
-    else:
-        _check_list(tree, proposals, committer)
+    _check_whole_list(tree, proposals, committer, policy)
     for sent in proposals:
         policy.check(sent.proposal, sent.sender)
         check_proposal(suite, group_context, tree, sent, now_s=now_s)
+    return _make_changes(group_context, tree, proposals)
+
+
+def combine(
+    group_context: GroupContext,
+    tree: RatchetTree,
+    proposals: Sequence[SentProposal],
+    *,
+    committer: LeafIndex,
+    policy: ProposalPolicy = DEFAULT_POLICY,
+) -> Applied:
+    """Return what `apply` returns for a member's proposals of which each alone has passed `check_proposal` already.
+
+    Raises ValidationError when they do not go together. No signature is verified. Source: RFC 9420 §12.2, §12.3.
+    """
+    _check_whole_list(tree, proposals, committer, policy)
+    return _make_changes(group_context, tree, proposals)
+
+
+def _check_whole_list(
+    tree: RatchetTree, proposals: Sequence[SentProposal], committer: LeafIndex | None, policy: ProposalPolicy
+) -> None:
+    if len(proposals) > policy.commit_proposals_max:
+        raise ValidationError("a commit covers more proposals than it may")
+    if committer is None:
+        _check_external_list([sent.proposal for sent in proposals])
+    else:
+        _check_list(tree, proposals, committer)
+
+
+def _make_changes(group_context: GroupContext, tree: RatchetTree, proposals: Sequence[SentProposal]) -> Applied:
+    listed = [sent.proposal for sent in proposals]
     updated = _updates(proposals)
     removed = [proposal.removed for proposal in listed if isinstance(proposal, Remove)]
     packages = [proposal.key_package for proposal in listed if isinstance(proposal, Add)]
@@ -221,6 +247,9 @@ def check_proposal(
             raise ValidationError("a Remove names a blank leaf")
     elif isinstance(proposal, PreSharedKeyProposal):
         _check_psk(suite, proposal.psk)
+    elif isinstance(proposal, ExternalInit):
+        if sent.sender.sender_type is not SenderType.NEW_MEMBER_COMMIT:
+            raise ValidationError("an ExternalInit stands outside an external commit")
     elif isinstance(proposal, ReInit):
         if proposal.version < group_context.version:
             raise ValidationError("a ReInit goes back to an older version of the protocol")

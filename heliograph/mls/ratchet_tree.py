@@ -235,6 +235,8 @@ class RatchetTree(Struct):
         encodings: list[bytes] = []
 
         def read_node(reader: Reader) -> Node | None:
+            if len(encodings) == 2 * MAX_LEAVES - 1:
+                raise DecodeError("ratchet tree has more leaves than it may")
             start = reader.position
             node = reader.optional(_read_node)
             encodings.append(reader.since(start))
@@ -243,8 +245,6 @@ class RatchetTree(Struct):
         nodes: list[Node | None] = list(reader.vector(read_node))
         if not nodes or nodes[-1] is None:
             raise DecodeError("ratchet tree does not end with a node in use")
-        if len(nodes) > 2 * MAX_LEAVES - 1:
-            raise DecodeError("ratchet tree has more leaves than it may")
         for i, node in enumerate(nodes):
             if node is not None and isinstance(node, LeafNode) == bool(i & 1):
                 raise DecodeError("ratchet tree has a leaf in a parent's place, or a parent in a leaf's")
@@ -332,6 +332,8 @@ class RatchetTree(Struct):
         except DecodeError as error:
             raise ValidationError("a parent node's encryption_key is not of the cipher suite") from error
         children = (tree_math.left(node), tree_math.right(node))
+        if not all(map(self._has_nodes, children)):
+            raise ValidationError("a parent node stands above an empty subtree, where no path puts one")
         matches = sum(
             self._count_parent_hash_matches(suite, parent_node, child, sibling)
             for child, sibling in (children, children[::-1])

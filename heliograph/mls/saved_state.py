@@ -10,7 +10,9 @@ split by how often its parts change:
     secret_tree/<epoch>/...   message keys: `secret_tree` holds them as rows; one or a few change with each message
 
 The first two bytes of the `epoch` row are the version of the whole; another version raises UnsupportedError. Rows come
-from the member's own store and are trusted: nothing in them is verified again. They hold every secret of the group.
+from the member's own store and are trusted: no signature in them is verified again. But every row carries a digest
+(`saved_row`), and loading is all or nothing: a row that is damaged, missing, or left over raises StateError. They hold
+every secret of the group.
 """
 
 from collections.abc import Mapping
@@ -20,17 +22,20 @@ from functools import cached_property
 from heliograph.mls.codec import Reader, Writer
 from heliograph.mls.committing import UpdateKeys
 from heliograph.mls.epoch import Epoch, PastEpoch, SavedTree
-from heliograph.mls.errors import StateError, UnsupportedError
+from heliograph.mls.errors import DecodeError, StateError, UnsupportedError
 from heliograph.mls.framing import Sender
 from heliograph.mls.group_context import GroupContext
 from heliograph.mls.key_schedule import EpochSecrets
 from heliograph.mls.proposal import read_proposal, write_proposal
 from heliograph.mls.proposal_rules import ReceivedProposal
+from heliograph.mls.saved_row import checked, closed
 from heliograph.mls.suite import Secret, cipher_suite
 from heliograph.mls.tree_math import LeafIndex
 from heliograph.mls.treekem import PrivateKeys
 
 VERSION = 1
+_VERSION_BYTES = VERSION.to_bytes(2)
+_EPOCH = "epoch"
 
 
 @dataclass(frozen=True)
@@ -46,31 +51,42 @@ class SlowState:
     @cached_property
     def rows(self) -> Mapping[str, bytes]:
         """Return the rows."""
-        rows = {"epoch": _encode_epoch(self.epoch, self.is_active)}
+        rows = {_EPOCH: _encode_epoch(self.epoch, self.is_active)}
         rows[_tree_row(self.epoch.group_context)] = self.epoch.saved_tree.encoded
         for past in self.past:
             rows[f"past/{past.group_context.epoch}"] = _encode_past(past)
             rows[_tree_row(past.group_context)] = past.saved_tree.encoded
         for position, received in enumerate(self.proposals.values()):
             keys = self.update_keys.get(received.reference)
-            rows[f"proposal/{position:04}"] = _encode_proposal(received, keys)
-        return rows
+            rows[f"proposal/{position:04}"] = _encode_proposal(self.epoch.group_context.epoch, received, keys)
+        return {name: closed(name, content) for name, content in rows.items()}
 
 
 def load_slow_state(rows: Mapping[str, bytes]) -> SlowState:
-    """Return the state in the rows; raises UnsupportedError for another version, StateError if one is missing."""
+    """Return the state in the rows; raises UnsupportedError for another version, StateError for rows that do not hold.
+
+    Rows of message keys are looked at by `SecretTree.load`.
+    """
+    if rows.get(_EPOCH, _VERSION_BYTES)[:2] != _VERSION_BYTES:
+        raise UnsupportedError("the saved group is of another version")
     try:
-        epoch, is_active = _decode_epoch(rows)
-        past = tuple(
-            _decode_past(rows, name)
-            for name in sorted((name for name in rows if name.startswith("past/")), key=_number, reverse=True)
-        )
-    except KeyError as error:
-        raise StateError("a row of the saved group is missing") from error
+        return _load(rows)
+    except (DecodeError, ValueError) as error:
+        raise StateError("a row of the saved group does not hold what it should") from error
+
+
+def _load(rows: Mapping[str, bytes]) -> SlowState:
+    epoch, is_active = _decode_epoch(rows)
+    past = tuple(
+        _decode_past(rows, name)
+        for name in sorted((name for name in rows if name.startswith("past/")), key=_number, reverse=True)
+    )
     proposals: dict[bytes, ReceivedProposal] = {}
     update_keys: dict[bytes, UpdateKeys] = {}
     for name in sorted(name for name in rows if name.startswith("proposal/")):
-        received, keys = _decode_proposal(rows[name])
+        number, received, keys = _decode_proposal(checked(rows, name))
+        if number != epoch.group_context.epoch:
+            raise StateError("a saved proposal is of another epoch than the group")
         proposals[received.reference] = received
         if keys is not None:
             update_keys[received.reference] = keys
@@ -91,15 +107,14 @@ def _encode_epoch(epoch: Epoch, is_active: bool) -> bytes:
 
 
 def _decode_epoch(rows: Mapping[str, bytes]) -> tuple[Epoch, bool]:
-    reader = Reader(rows["epoch"])
-    if reader.uint16() != VERSION:
-        raise UnsupportedError("the saved group is of another version")
+    reader = Reader(checked(rows, _EPOCH))
+    reader.uint16()
     is_active = bool(reader.uint8())
     context = GroupContext.read(reader)
     epoch = Epoch(
         suite=cipher_suite(context.cipher_suite),
         group_context=context,
-        saved_tree=SavedTree(None, rows[_tree_row(context)]),
+        saved_tree=SavedTree(None, checked(rows, _tree_row(context))),
         interim_transcript_hash=reader.opaque(),
         confirmation_tag=reader.opaque(),
         private_keys=PrivateKeys.read(reader),
@@ -120,12 +135,12 @@ def _encode_past(past: PastEpoch) -> bytes:
 
 
 def _decode_past(rows: Mapping[str, bytes], name: str) -> PastEpoch:
-    reader = Reader(rows[name])
+    reader = Reader(checked(rows, name))
     context = GroupContext.read(reader)
     past = PastEpoch(
         suite=cipher_suite(context.cipher_suite),
         group_context=context,
-        saved_tree=SavedTree(None, rows[_tree_row(context)]),
+        saved_tree=SavedTree(None, checked(rows, _tree_row(context))),
         own_leaf_index=LeafIndex(reader.uint32()),
         sender_data_secret=Secret(reader.opaque()),
         resumption_psk=Secret(reader.opaque()),
@@ -134,8 +149,9 @@ def _decode_past(rows: Mapping[str, bytes], name: str) -> PastEpoch:
     return past
 
 
-def _encode_proposal(received: ReceivedProposal, keys: UpdateKeys | None) -> bytes:
+def _encode_proposal(epoch: int, received: ReceivedProposal, keys: UpdateKeys | None) -> bytes:
     writer = Writer()
+    writer.uint64(epoch)
     writer.opaque(received.reference)
     received.sender.write(writer)
     write_proposal(received.proposal, writer)
@@ -145,15 +161,15 @@ def _encode_proposal(received: ReceivedProposal, keys: UpdateKeys | None) -> byt
     return writer.getvalue()
 
 
-def _decode_proposal(row: bytes) -> tuple[ReceivedProposal, UpdateKeys | None]:
+def _decode_proposal(row: bytes) -> tuple[int, ReceivedProposal, UpdateKeys | None]:
     reader = Reader(row)
-    reference, sender = reader.opaque(), Sender.read(reader)
+    epoch, reference, sender = reader.uint64(), reader.opaque(), Sender.read(reader)
     received = ReceivedProposal(reference, read_proposal(reader), sender)
     if reader.position == len(row):
-        return received, None
+        return epoch, received, None
     keys = UpdateKeys(Secret(reader.opaque()), Secret(reader.opaque()))
     reader.finish()
-    return received, keys
+    return epoch, received, keys
 
 
 def _tree_row(group_context: GroupContext) -> str:

@@ -20,6 +20,8 @@ holds the state must drop the old value, and does so by storing the new one in t
     secret_tree/<epoch>/leaf_count          the width of the tree, 4 bytes
     secret_tree/<epoch>/node/<node index>   secret of a node that is not yet expanded
     secret_tree/<epoch>/leaf/<leaf index>   both ratchets of a sender, then the keys it was jumped over
+
+Every row ends with the digest of `saved_row`.
 """
 
 from collections.abc import Mapping
@@ -29,6 +31,7 @@ from typing import Self
 from heliograph.mls import tree_math
 from heliograph.mls.errors import StateError, ValidationError
 from heliograph.mls.framing import ContentType
+from heliograph.mls.saved_row import checked, closed, content_of
 from heliograph.mls.suite import CipherSuite, Secret
 from heliograph.mls.tree_math import LeafIndex, NodeIndex
 
@@ -67,21 +70,39 @@ class SecretTree:
 
         leaf_count: the width of the ratchet tree, a power of two. Source: RFC 9420 §9.
         """
-        rows = {
-            f"{_prefix(epoch)}leaf_count": leaf_count.to_bytes(4),
-            _node_row(epoch, tree_math.root(leaf_count)): bytes(encryption_secret),
-        }
+        rows: dict[str, bytes] = {}
+        _put(rows, f"{_prefix(epoch)}leaf_count", leaf_count.to_bytes(4))
+        _put(rows, _node_row(epoch, tree_math.root(leaf_count)), encryption_secret)
         return cls(suite, epoch, leaf_count, rows)
 
     @classmethod
     def load(cls, suite: CipherSuite, epoch: int, rows: Mapping[str, bytes]) -> Self:
-        """Return the tree of an epoch from among the rows of a saved group; raises StateError if it is not there."""
+        """Return the tree of an epoch from among the rows of a saved group.
+
+        Raises StateError where a row is missing, damaged or left over: the rows must hold each leaf's keys once.
+        """
         prefix = _prefix(epoch)
-        own = {name: row for name, row in rows.items() if name.startswith(prefix)}
-        width = own.get(f"{prefix}leaf_count")
-        if width is None:
-            raise StateError("the message keys of an epoch are missing in the saved group")
-        return cls(suite, epoch, int.from_bytes(width), own)
+        width = checked(rows, f"{prefix}leaf_count")
+        tree = cls(suite, epoch, int.from_bytes(width), {n: row for n, row in rows.items() if n.startswith(prefix)})
+        if tree.leaf_count.bit_count() != 1:
+            raise StateError("the message keys of an epoch are for a tree of no possible width")
+        tree._check_rows()
+        return tree
+
+    def _check_rows(self) -> None:
+        leaves = 0
+        for name in self.rows:
+            content = checked(self.rows, name)
+            kind, _, number = name.removeprefix(_prefix(self.epoch)).partition("/")
+            if kind == "node" and len(content) == self.suite.hash_length:
+                leaves += 1 << tree_math.level(NodeIndex(int(number)))
+            elif kind == "leaf":
+                _Ratchets.decode(self.suite, content)
+                leaves += 1
+            elif kind != "leaf_count":
+                raise StateError("a row of the saved group does not hold what it should")
+        if leaves != self.leaf_count:
+            raise StateError("the message keys of an epoch are not all there, or some are there twice")
 
     def next_key(self, leaf: LeafIndex, content_type: ContentType) -> tuple[Self, MessageKey]:
         """Return the tree without the next key of a ratchet, and that key: for sending.
@@ -91,7 +112,7 @@ class SecretTree:
         rows = dict(self.rows)
         ratchets = self._ratchets(rows, leaf)
         taken = ratchets.advance(_kind(content_type), 1)
-        rows[_leaf_row(self.epoch, leaf)] = ratchets.encode()
+        _put(rows, _leaf_row(self.epoch, leaf), ratchets.encode())
         return self._with(rows), taken
 
     def take_key(self, leaf: LeafIndex, content_type: ContentType, generation: int) -> tuple[Self, MessageKey]:
@@ -107,7 +128,7 @@ class SecretTree:
         if steps > MAX_STEPS:
             raise ValidationError(f"generation is more than {MAX_STEPS} messages ahead")
         taken = ratchets.advance(kind, steps) if steps > 0 else ratchets.take_skipped(kind, generation)
-        rows[_leaf_row(self.epoch, leaf)] = ratchets.encode()
+        _put(rows, _leaf_row(self.epoch, leaf), ratchets.encode())
         return self._with(rows), taken
 
     def _with(self, rows: dict[str, bytes]) -> Self:
@@ -118,7 +139,7 @@ class SecretTree:
             raise ValidationError("sender is not in the tree")
         saved = rows.get(_leaf_row(self.epoch, leaf))
         if saved is not None:
-            return _Ratchets.decode(self.suite, saved)
+            return _Ratchets.decode(self.suite, content_of(saved))
         leaf_secret = self._expand_path(rows, tree_math.leaf_to_node(leaf))
         length = self.suite.hash_length
         application = self.suite.expand_with_label(leaf_secret, "application", b"", length)
@@ -129,15 +150,16 @@ class SecretTree:
         """Delete the secrets from the nearest kept ancestor down to the leaf, keep those beside the path."""
         node = leaf_node
         path: list[NodeIndex] = []
-        while (secret := rows.pop(_node_row(self.epoch, node), None)) is None:
+        while (row := rows.pop(_node_row(self.epoch, node), None)) is None:
             if node == tree_math.root(self.leaf_count):
                 raise StateError("the secrets of this epoch are gone")
             path.append(node)
             node = tree_math.parent(node, self.leaf_count)
+        secret = content_of(row)
         for child in reversed(path):
             is_left = child < node
             beside = tree_math.right(node) if is_left else tree_math.left(node)
-            rows[_node_row(self.epoch, beside)] = bytes(self._child(secret, "right" if is_left else "left"))
+            _put(rows, _node_row(self.epoch, beside), self._child(secret, "right" if is_left else "left"))
             secret = self._child(secret, "left" if is_left else "right")
             node = child
         return secret
@@ -225,6 +247,10 @@ class _Ratchets:
 
 def _kind(content_type: ContentType) -> int:
     return _APPLICATION if content_type == ContentType.APPLICATION else _HANDSHAKE
+
+
+def _put(rows: dict[str, bytes], name: str, content: bytes) -> None:
+    rows[name] = closed(name, content)
 
 
 def _prefix(epoch: int) -> str:

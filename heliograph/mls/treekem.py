@@ -70,6 +70,18 @@ class PrivateKeys(Struct):
         """Return the keys with those of a path's nodes."""
         return type(self)(self.leaf_index, {**self.keys, **{step.node: step.private_key for step in steps}})
 
+    def check_complete(self, tree: RatchetTree) -> None:
+        """Raise ValidationError unless there is a key for each node above the own leaf that counts it as merged.
+
+        Without one, a member could not follow the next commit from the other side of that node.
+        Source: RFC 9420 §4.2, §12.4.3.1.
+        """
+        for node in tree_math.direct_path(tree_math.leaf_to_node(self.leaf_index), tree.leaf_count):
+            parent_node = tree.parent(node)
+            if parent_node is None or self.leaf_index in parent_node.unmerged_leaves or node in self.keys:
+                continue
+            raise ValidationError("welcome has no path secret for a node above the newcomer")
+
     def pruned(self, tree: RatchetTree) -> Self:
         """Return the keys without those of nodes that are blank in the tree, or no longer above the own leaf.
 

@@ -215,7 +215,7 @@ async def open_server(
             Identity(config.domain or DEFAULT_DOMAIN, base64url_text(random(12)), now_ms()),
             limits,
             metrics,
-            finish=messages.stamp_batch(secrets),
+            finish=messages.finish_batch(secrets, now_ms),
             wake=wakeups.publish,
             broken=broken.set_result,
             synchronous=synchronous,

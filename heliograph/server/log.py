@@ -12,11 +12,12 @@ floor        head
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
 from heliograph.server.db.database import Reader, Transaction
+from heliograph.server.db.many import insert_rows, select_rows, update_rows
 from heliograph.wire.encoding import encode_msgpack
 from heliograph.wire.events import CommitEvent, Entry, ErasedEvent, Event
 from heliograph.wire.ids import TopicId
@@ -56,12 +57,32 @@ def reserve(tx: Transaction, topic: TopicId) -> int:
 
 def fill(tx: Transaction, topic: TopicId, seq: int, event: Event) -> None:
     """Write the entry of a reserved seq."""
-    body = encode_msgpack(event)
-    tx.run("INSERT INTO entries (topic, seq, body, digest) VALUES (?, ?, ?, ?)", topic, seq, body, _digest(body))
-    if isinstance(event, CommitEvent):
-        tx.touch(topic)  # a commit may remove a reader: access is asked again
-    else:
-        tx.publish(topic, seq, body)
+    fill_many(tx, [(topic, seq, event)])
+
+
+def reserve_many(tx: Transaction, counts: Mapping[TopicId, int]) -> dict[TopicId, int]:
+    """Take the next `counts[topic]` seqs of each topic and return the first of each; `fill_many` must follow.
+
+    Raises:
+        Problem: `not-found`, there is no such topic.
+    """
+    update_rows(tx, "UPDATE topics SET head = head + new.column2", "topics.topic = new.column1", list(counts.items()))
+    rows = select_rows(tx, "SELECT topic, head FROM topics WHERE topic IN", [(topic,) for topic in counts])
+    if len(rows) != len(counts):
+        raise Problem("not-found", "there is no such topic")
+    return {topic: head - counts[topic] + 1 for topic, head in rows}
+
+
+def fill_many(tx: Transaction, entries: Sequence[tuple[TopicId, int, Event]]) -> None:
+    """Write the entries of reserved seqs."""
+    bodies = [encode_msgpack(event) for _, _, event in entries]
+    rows = [(topic, seq, body, _digest(body)) for (topic, seq, _), body in zip(entries, bodies, strict=True)]
+    insert_rows(tx, "entries (topic, seq, body, digest)", rows)
+    for (topic, seq, event), body in zip(entries, bodies, strict=True):
+        if isinstance(event, CommitEvent):
+            tx.touch(topic)  # a commit may remove a reader: access is asked again
+        else:
+            tx.publish(topic, seq, body)
 
 
 def heads(reader: Reader, topics: Iterable[TopicId]) -> dict[TopicId, tuple[int, int]]:

@@ -1,8 +1,9 @@
 """Sealed messages: what the server checks without reading them, and the stamp that it puts on each.
 
 ```
-submit_message   read the framing -> one act:  key known? member now? epoch? -> seq, key, deferred
-finish           once a batch: one signature over all its stamps (wire/frank.py) -> the entries
+submit_message   read the framing -> wait for the batch
+finish           once a batch, for all its messages: key known? member now? epoch? -> number
+                 -> one signature over all stamps (wire/frank.py) -> keys and entries
 ```
 
 The sender is stamped from the session and stored nowhere. The server holds the ciphertext, its epoch, a 32-byte tag
@@ -10,6 +11,7 @@ that it cannot open, and its own stamp. Source: RFC 9420 §6.3; draft-ietf-mimi-
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,16 +20,17 @@ from heliograph.mls import codec
 from heliograph.mls.errors import MLSError
 from heliograph.mls.framing import ContentType, MLSMessage, PrivateMessage
 from heliograph.mls.safe_aad import SafeAAD, SafeAADItem
-from heliograph.server import franking_keys, log, rooms, submissions
+from heliograph.server import franking_keys, log, submissions
 from heliograph.server.auth import Caller
 from heliograph.server.context import Context
 from heliograph.server.db.database import Done, Reader, Transaction
+from heliograph.server.db.many import select_rows
 from heliograph.server.secrets import Secrets
 from heliograph.server.submissions import First
 from heliograph.wire import frank
-from heliograph.wire.events import MessageEvent, event_decoder
+from heliograph.wire.events import Event, MessageEvent, event_decoder
 from heliograph.wire.frank import TAG_SIZE_BYTES, Frank, context_bytes
-from heliograph.wire.ids import RoomId, group_id, room_topic, room_uri, user_uri
+from heliograph.wire.ids import DeviceId, RoomId, TopicId, group_id, room_topic, room_uri, user_uri
 from heliograph.wire.problems import Problem
 from heliograph.wire.room_policy import FRANK_AAD
 from heliograph.wire.rooms import SubmitMessage, Submitted
@@ -35,24 +38,31 @@ from heliograph.wire.rooms import SubmitMessage, Submitted
 _EMPTY_ENDS_SIZE_BYTES = 2
 """The lengths of an empty encrypted_sender_data and ciphertext."""
 
+
 @dataclass(slots=True)
-class Unstamped:
-    """A message that has its place and waits for its stamp; `is_new` unless its entry has been written before."""
+class Incoming:
+    """A message that waits for its batch, and then what became of it: refused, or numbered and stamped.
+
+    `key_hash` and `digest` tell a retry (see `submissions.py`).
+    """
 
     room: RoomId
+    device: DeviceId
     room_uri: str
     sender_uri: str
     tag: bytes
     epoch: int
     ciphertext: bytes
-    first: First
-    is_new: bool = True
+    key_hash: bytes
+    digest: bytes
+    first: First | None = None
     frank: Frank | None = None
+    refusal: Problem | None = None
 
 
 async def submit_message(context: Context, caller: Caller, request: SubmitMessage) -> Submitted:
     """Take a sealed message: durable when this returns."""
-    return _submitted(await context.database.write(_take(context, caller, request)))
+    return _answer(await context.database.write(_deferred(_incoming(context, caller, request))))
 
 
 def submit_then(context: Context, caller: Caller, request: SubmitMessage, done: Done[Submitted]) -> None:
@@ -62,54 +72,167 @@ def submit_then(context: Context, caller: Caller, request: SubmitMessage, done: 
         Problem: it was refused at once; then `done` is not called.
     """
 
-    def tell(message: Unstamped | None, error: BaseException | None) -> None:
-        done(None if message is None else _submitted(message), error)
+    def tell(message: Incoming | None, error: BaseException | None) -> None:
+        if message is None:
+            done(None, error)
+        elif message.refusal is not None:
+            done(None, message.refusal)
+        else:
+            done(_answer(message), None)
 
-    context.database.write_then(_take(context, caller, request), tell)
+    context.database.write_then(_deferred(_incoming(context, caller, request)), tell)
 
 
-def _submitted(message: Unstamped) -> Submitted:
-    return Submitted(message.first.seq, message.first.accepted_at_ms, message.frank)
+def _deferred(message: Incoming) -> Callable[[Transaction], Incoming]:
+    """Return the act that leaves a message to the end of its batch, where all are taken together."""
 
-
-def _take(context: Context, caller: Caller, request: SubmitMessage) -> Callable[[Transaction], Unstamped]:
-    """Check what a message shows of itself, and return the act that takes it."""
-    tag = read_tag(request.room, request.epoch, request.ciphertext)
-    hashed_key = submissions.key_hash(context.secrets.lookup_key, request.room, caller.device, request.key)
-    digest = hashlib.sha256(request.ciphertext).digest()[: submissions.HASH_SIZE_BYTES]
-
-    def act(tx: Transaction) -> Unstamped:
-        first = submissions.find(tx, request.room, hashed_key, digest)
-        message = Unstamped(
-            request.room,
-            room_uri(context.domain, request.room),
-            user_uri(context.domain, caller.account),
-            tag,
-            request.epoch,
-            request.ciphertext,
-            first or First(0, 0),
-        )
-        if first is not None:
-            return _repeat(tx, message)
-        rooms.require_participant_device(tx, caller.account, caller.device, request.room)
-        _check_epoch(tx, request.room, request.epoch)
-        message.first = First(log.reserve(tx, room_topic(request.room)), context.now_ms())
-        submissions.remember(tx, request.room, hashed_key, digest, message.first)
+    def act(tx: Transaction) -> Incoming:
         tx.defer(message)
         return message
 
     return act
 
 
-def stamp_batch(secrets: Secrets) -> Callable[[Transaction, Sequence[object]], None]:
-    """Return what finishes a batch: it stamps the messages that the batch's acts deferred, and writes their entries."""
+def _incoming(context: Context, caller: Caller, request: SubmitMessage) -> Incoming:
+    """Check what a message shows of itself."""
+    return Incoming(
+        request.room,
+        caller.device,
+        room_uri(context.domain, request.room),
+        user_uri(context.domain, caller.account),
+        read_tag(request.room, request.epoch, request.ciphertext),
+        request.epoch,
+        request.ciphertext,
+        submissions.key_hash(context.secrets.lookup_key, request.room, caller.device, request.key),
+        hashlib.sha256(request.ciphertext).digest()[: submissions.HASH_SIZE_BYTES],
+    )
+
+
+def _answer(message: Incoming) -> Submitted:
+    if message.refusal is not None:
+        raise message.refusal
+    first = message.first or First(0, 0)
+    return Submitted(first.seq, first.accepted_at_ms, message.frank)
+
+
+def finish_batch(secrets: Secrets, now_ms: Callable[[], int]) -> Callable[[Transaction, Sequence[object]], None]:
+    """Return what finishes a batch: it takes the messages that the batch's acts deferred, each in its turn."""
 
     def finish(tx: Transaction, deferred: Sequence[object]) -> None:
-        messages = [one for one in deferred if isinstance(one, Unstamped)]
+        messages = [one for one in deferred if isinstance(one, Incoming)]
         if messages:
-            _stamp(tx, secrets, messages)
+            _take(tx, secrets, messages, now_ms())
 
     return finish
+
+
+def _take(tx: Transaction, secrets: Secrets, messages: Sequence[Incoming], now_ms: int) -> None:
+    """Refuse, recognise or number each message; stamp all under one signature; write the new ones."""
+    known = submissions.find_many(tx, [(one.room, one.key_hash) for one in messages])
+    refusal_of = _standing(tx, messages)
+    fresh: dict[tuple[RoomId, bytes], Incoming] = {}
+    again: list[Incoming] = []
+    for one in messages:
+        one.first, one.frank, one.refusal = None, None, None
+        key = (one.room, one.key_hash)
+        digest, one.first = known.get(key, (b"", None))
+        if key in fresh:
+            digest = fresh[key].digest
+        if key in known or key in fresh:
+            if digest != one.digest:
+                one.refusal = submissions.key_reused()
+            else:
+                again.append(one)
+        else:
+            one.refusal = refusal_of(one)
+            if one.refusal is None:
+                fresh[key] = one
+    _number(tx, list(fresh.values()), now_ms)
+    stored = [one for one in again if one.first is not None and not _found_stamp(tx, one)]
+    _stamp(secrets, [*fresh.values(), *stored], now_ms)
+    for one in again:
+        if one.first is None:
+            twin = fresh[one.room, one.key_hash]
+            one.first, one.frank = twin.first, twin.frank
+    _write(tx, list(fresh.values()))
+
+
+def _standing(reader: Reader, messages: Sequence[Incoming]) -> Callable[[Incoming], Problem | None]:
+    """Return what says why a message cannot be taken now, or None: its sender's membership and its epoch."""
+    rooms_named = list({one.room: None for one in messages})
+    epochs = {
+        room: (present, oldest)
+        for room, present, oldest in select_rows(
+            reader, "SELECT room, epoch, oldest_epoch FROM rooms WHERE room IN", [(room,) for room in rooms_named]
+        )
+    }
+    members = {
+        (room, device): left_seq
+        for room, device, left_seq in select_rows(
+            reader,
+            "SELECT room, device, left_seq FROM room_devices WHERE (room, device) IN",
+            list({(one.room, one.device): None for one in messages}),
+        )
+    }
+
+    def refusal_of(one: Incoming) -> Problem | None:
+        if (one.room, one.device) not in members:
+            return Problem("not-found", "there is no such room, or this device has not joined it")
+        if members[one.room, one.device] is not None:
+            return Problem("not-allowed", "this device is no longer in the room")
+        present, oldest = epochs[one.room]
+        if one.epoch > present:
+            return Problem("wrong-epoch", f"the room is at epoch {present}", epoch=present)
+        if one.epoch < oldest:
+            return Problem("epoch-too-old", f"the room is at epoch {present}: seal it again", epoch=present)
+        return None
+
+    return refusal_of
+
+
+def _number(tx: Transaction, fresh: Sequence[Incoming], now_ms: int) -> None:
+    counts = Counter(room_topic(one.room) for one in fresh)
+    following = log.reserve_many(tx, counts)
+    for one in fresh:
+        topic = room_topic(one.room)
+        one.first = First(following[topic], now_ms)
+        following[topic] += 1
+
+
+def _found_stamp(reader: Reader, one: Incoming) -> bool:
+    """Give a retry its first stamp, if its entry still holds it."""
+    seq = one.first.seq if one.first is not None else 0
+    entries = log.read(reader, room_topic(one.room), seq - 1, 1, 0)
+    event = event_decoder.decode(entries[0].body) if entries and entries[0].seq == seq else None
+    if isinstance(event, MessageEvent):
+        one.frank = event.frank
+    return one.frank is not None
+
+
+def _stamp(secrets: Secrets, messages: Sequence[Incoming], now_ms: int) -> None:
+    """Stamp all under one signature; a retry whose entry is gone gets a new stamp of the same context."""
+    if not messages:
+        return
+    kid, key = franking_keys.current_key(secrets, now_ms)
+    items: list[tuple[bytes, bytes]] = []
+    for one in messages:
+        seq, accepted_at_ms = one.first or First(0, 0)
+        items.append((one.tag, context_bytes(one.sender_uri, one.room_uri, accepted_at_ms, seq, one.epoch, kid)))
+    franks = frank.stamp_batch(key, secrets.hub_signature_key, kid, items)
+    for one, stamp in zip(messages, franks, strict=True):
+        one.frank = stamp
+
+
+def _write(tx: Transaction, fresh: Sequence[Incoming]) -> None:
+    rows: list[tuple[RoomId, bytes, bytes, First]] = []
+    entries: list[tuple[TopicId, int, Event]] = []
+    for one in fresh:
+        if one.first is not None and one.frank is not None:
+            rows.append((one.room, one.key_hash, one.digest, one.first))
+            event = MessageEvent(one.epoch, one.ciphertext, one.first.accepted_at_ms, one.frank)
+            entries.append((room_topic(one.room), one.first.seq, event))
+    submissions.remember_many(tx, rows)
+    log.fill_many(tx, entries)
 
 
 def read_tag(room: RoomId, epoch: int, message: bytes) -> bytes:
@@ -155,46 +278,6 @@ def _explanation(room: RoomId, epoch: int, message: bytes) -> Problem:
     if body.epoch != epoch:
         return _refusal("the message is of another epoch than the request says")
     return _refusal("the authenticated_data must be exactly one frank_aad item of 32 bytes")
-
-
-def _check_epoch(reader: Reader, room: RoomId, named: int) -> None:
-    row = reader.one("SELECT epoch, oldest_epoch FROM rooms WHERE room = ?", room)
-    if row is None:
-        raise Problem("not-found", "there is no such room")
-    present, oldest = row
-    if named > present:
-        raise Problem("wrong-epoch", f"the room is at epoch {present}", epoch=present)
-    if named < oldest:
-        raise Problem("epoch-too-old", f"the room is at epoch {present}: seal it again", epoch=present)
-
-
-def _repeat(tx: Transaction, message: Unstamped) -> Unstamped:
-    """Answer as at the first time; where the entry is gone, or not written yet, stamp the same context again."""
-    message.is_new = False
-    entries = log.read(tx, room_topic(message.room), message.first.seq - 1, 1, 0)
-    event = event_decoder.decode(entries[0].body) if entries and entries[0].seq == message.first.seq else None
-    if isinstance(event, MessageEvent):
-        message.frank = event.frank
-    else:
-        tx.defer(message)
-    return message
-
-
-def _stamp(tx: Transaction, secrets: Secrets, messages: Sequence[Unstamped]) -> None:
-    kid, key = franking_keys.current_key(secrets, messages[0].first.accepted_at_ms)
-    items = [
-        (
-            one.tag,
-            context_bytes(one.sender_uri, one.room_uri, one.first.accepted_at_ms, one.first.seq, one.epoch, kid),
-        )
-        for one in messages
-    ]
-    franks = frank.stamp_batch(key, secrets.hub_signature_key, kid, items)
-    for one, stamp in zip(messages, franks, strict=True):
-        one.frank = stamp
-        if one.is_new:
-            event = MessageEvent(one.epoch, one.ciphertext, one.first.accepted_at_ms, stamp)
-            log.fill(tx, room_topic(one.room), one.first.seq, event)
 
 
 def _refusal(detail: str) -> Problem:

@@ -7,11 +7,13 @@ before anything else is asked: membership and epoch may have moved on since the 
 
 import hashlib
 import hmac
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import msgspec
 
 from heliograph.server.db.database import Reader, Transaction
+from heliograph.server.db.many import insert_rows, select_rows
 from heliograph.wire.encoding import encode_msgpack
 from heliograph.wire.ids import DeviceId, RoomId
 from heliograph.wire.problems import Problem
@@ -64,6 +66,20 @@ def remember(tx: Transaction, room: RoomId, hashed_key: bytes, digest: bytes, fi
         digest,
         first.accepted_at_ms,
     )
+
+
+def find_many(reader: Reader, keys: Sequence[tuple[RoomId, bytes]]) -> dict[tuple[RoomId, bytes], tuple[bytes, First]]:
+    """Return the digest and first answer of each (room, hashed key) that is known."""
+    rows = select_rows(
+        reader, "SELECT room, key_hash, digest, seq, accepted_at_ms FROM submissions WHERE (room, key_hash) IN", keys
+    )
+    return {(room, key): (digest, First(seq, accepted_at_ms)) for room, key, digest, seq, accepted_at_ms in rows}
+
+
+def remember_many(tx: Transaction, answers: Sequence[tuple[RoomId, bytes, bytes, First]]) -> None:
+    """Keep first answers: (room, hashed key, digest, first answer) each."""
+    rows = [(room, key, first.seq, digest, first.accepted_at_ms) for room, key, digest, first in answers]
+    insert_rows(tx, "submissions (room, key_hash, seq, digest, accepted_at_ms)", rows)
 
 
 def key_reused() -> Problem:

@@ -104,6 +104,25 @@ def test_a_welcome_for_another_key_package_is_refused(forger: Forger, ada: Perso
 
 
 @pytest.mark.rule("RFC 9420 §12.4.3.1")
+def test_a_welcome_of_another_suite_than_the_key_package_is_refused(forger: Forger, ada: Person, joiner: Person):
+    invitation = forger.welcome(ada, joiner, welcome=lambda welcome: replace(welcome, cipher_suite=3))
+    with pytest.raises(ValidationError, match="another cipher suite"):
+        accept(invitation, joiner)
+
+
+@pytest.mark.rule("RFC 9420 §12.4.3.1")
+@pytest.mark.parametrize("change", [{"cipher_suite": 3}, {"version": 2}])
+def test_a_welcome_into_a_group_of_another_suite_or_version_is_refused(
+    change: dict[str, int], forger: Forger, ada: Person, joiner: Person
+):
+    def moved(info: GroupInfo) -> GroupInfo:
+        return replace(info, group_context=replace(info.group_context, **change))
+
+    with pytest.raises(ValidationError, match="another version or cipher suite"):
+        accept(forger.welcome(ada, joiner, info=moved), joiner)
+
+
+@pytest.mark.rule("RFC 9420 §12.4.3.1")
 def test_a_welcome_into_a_tree_without_the_newcomer_is_refused(forger: Forger, ada: Person, joiner: Person):
     def elsewhere(info: GroupInfo) -> GroupInfo:
         context = replace(info.group_context, tree_hash=ada.group.group_context.tree_hash)

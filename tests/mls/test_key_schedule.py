@@ -3,10 +3,10 @@
 import pytest
 
 from heliograph.mls import key_schedule
-from heliograph.mls.errors import StateError
+from heliograph.mls.errors import StateError, UnsupportedError, ValidationError
 from heliograph.mls.framing import AuthenticatedContent
 from heliograph.mls.group_context import GroupContext
-from heliograph.mls.proposal import PreSharedKeyID, PSKType
+from heliograph.mls.proposal import PreSharedKeyID, PSKType, ResumptionPSKUsage
 from heliograph.mls.suite import cipher_suite
 from heliograph.mls.transcript_hash import confirmed_transcript_hash, interim_transcript_hash
 from tests import vectors
@@ -109,6 +109,21 @@ def test_a_missing_pre_shared_key_is_refused_and_never_invented():
     wanted = PreSharedKeyID(PSKType.EXTERNAL, b"n" * 32, b"wanted")
     with pytest.raises(StateError):
         key_schedule.KnownPsks({b"other": b"key"}).find([wanted])
+
+
+@pytest.mark.rule("RFC 9420 §12.4.3.1")
+def test_the_same_pre_shared_key_named_twice_is_refused():
+    named = PreSharedKeyID(PSKType.EXTERNAL, b"n" * 32, b"held")
+    with pytest.raises(ValidationError):
+        key_schedule.KnownPsks({b"held": b"key"}).find([named, named])
+
+
+@pytest.mark.rule("RFC 9420 §8.4")
+@pytest.mark.parametrize("usage", [ResumptionPSKUsage.REINIT, ResumptionPSKUsage.BRANCH])
+def test_the_keys_of_reinit_and_branch_are_refused_by_name(usage: ResumptionPSKUsage):
+    wanted = PreSharedKeyID(PSKType.RESUMPTION, b"n" * 32, usage=usage, psk_group_id=b"group", psk_epoch=1)
+    with pytest.raises(UnsupportedError, match="ReInit and branch"):
+        key_schedule.KnownPsks({}, {(b"group", 1): b"key"}).find([wanted])
 
 
 @pytest.mark.rule("RFC 9420 §8")

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from heliograph.mls import group as group_module
 from heliograph.mls.errors import (
     DecodeError,
     MLSError,
@@ -250,6 +251,26 @@ def test_an_outsider_cannot_send_a_commit_as_a_proposer(forger: Forger, ben: Per
     forged = replace(signed, auth=commit.auth)
     with pytest.raises(ValidationError, match="outsider sends proposals only"):
         ben.receive(forger.public(forged))
+
+
+def test_an_epoch_holds_so_many_proposals_and_no_more(
+    company: Company, ada: Person, ben: Person, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(group_module, "MAX_PENDING_PROPOSALS", 1)
+    company.propose(ada)
+    forger = Forger(ada.group, company.random)
+    message = forger.public(forger.signed(Remove(company["cleo"].leaf)))
+    with pytest.raises(StateError, match="as many proposals"):
+        ben.receive(message)
+
+
+@pytest.mark.rule("RFC 9420 §12.1.2")
+def test_ones_own_update_whose_keys_are_gone_is_not_kept(ada: Person):
+    before = ada.group
+    message = ada.update_leaf()
+    ada.held = before
+    with pytest.raises(StateError, match="keys are gone"):
+        ada.receive(message)
 
 
 # --- commits ------------------------------------------------------------------------------------------------------
@@ -530,3 +551,5 @@ def test_a_commit_that_others_would_refuse_is_not_made(company: Company, ada: Pe
             ada.commit(proposals)
     with pytest.raises(ValidationError, match="signature_key"):
         ada.commit(changes=LeafChanges(signature_private_key=Secret(taken)))
+    with pytest.raises(ValidationError, match="credential"):
+        ada.commit(changes=LeafChanges(capabilities=Capabilities(credentials=(2,))))

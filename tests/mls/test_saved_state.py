@@ -1,12 +1,15 @@
 """A group that is saved and loaded, and how little of it changes with a message."""
 
+from itertools import pairwise
+
 import pytest
 
 from heliograph.mls.errors import StateError, UnsupportedError
-from heliograph.mls.group import Group
+from heliograph.mls.group import PAST_EPOCHS, Group
 from heliograph.mls.secret_tree import MAX_SKIPPED_KEYS
 from heliograph.mls.suite import Random
 from tests.mls.company import Company
+from tests.mls.forge import flipped
 
 PRIVATE_EXTENSION = 0xF001
 FIVE = ("ada", "ben", "cleo", "dan", "eve")
@@ -84,12 +87,78 @@ def test_rows_of_another_version_are_refused(two: Company):
         Group.load(rows)
 
 
-@pytest.mark.parametrize("name", ["epoch", "tree/1", "secret_tree/1/leaf_count"])
-def test_rows_with_one_missing_are_refused(name: str, two: Company):
-    rows = dict(two["ada"].group.rows())
-    del rows[name]
-    with pytest.raises(StateError):
+# --- rows that do not hold ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def lived(five: Company) -> Group:
+    """A state with every kind of row in it."""
+    for person in ("eve", "dan"):
+        five.commit(five[person])
+        five["cleo"].read(five["ada"].seal(b"read"))
+    five.propose(five["cleo"])
+    five.propose(five["ben"])
+    return five["cleo"].group
+
+
+def refuse(rows: dict[str, bytes], fault: str):
+    with pytest.raises(StateError, match=fault):
         Group.load(rows)
+
+
+def test_a_state_with_every_kind_of_row_is_what_the_next_tests_spoil(lived: Group):
+    kinds = {"/".join(part for part in name.split("/") if not part.isdecimal()) for name in lived.rows()}
+    assert kinds == {
+        *("epoch", "tree", "past", "proposal", "secret_tree/leaf_count", "secret_tree/node", "secret_tree/leaf")
+    }
+
+
+def test_rows_with_a_damaged_byte_are_refused(lived: Group):
+    rows = dict(lived.rows())
+    for name, row in rows.items():
+        # The first two bytes of the epoch's row are its version, which another test spoils.
+        for position in (2, len(row) // 3, len(row) // 2, len(row) - 9, len(row) - 1):
+            refuse({**rows, name: flipped(row, position)}, "damaged")
+
+
+def test_rows_with_one_cut_short_or_empty_are_refused(lived: Group):
+    rows = dict(lived.rows())
+    for name, row in rows.items():
+        for cut in (row[:-1], row + b"\0", row[:10]):
+            refuse({**rows, name: cut}, "damaged")
+
+
+def test_rows_with_one_missing_are_refused(lived: Group):
+    rows = dict(lived.rows())
+    last = max(name for name in rows if name.startswith("proposal/"))
+    for name in rows.keys() - {last}:
+        refuse({other: row for other, row in rows.items() if other != name}, "missing|not all there|do not belong")
+
+
+def test_rows_under_each_others_names_are_refused(lived: Group):
+    rows = dict(lived.rows())
+    for one, other in pairwise(sorted(rows)):
+        refuse({**rows, one: rows[other], other: rows[one]}, "damaged")
+
+
+@pytest.mark.rule("RFC 9420 §9.2")
+def test_rows_that_should_have_been_deleted_are_refused(two: Company):
+    ada = two["ada"]
+    before = ada.group.rows()
+    ada.seal(b"spends the root of the secret tree")
+    refuse({**before, **ada.group.rows()}, "twice")
+    two.commit(two["ben"])
+    refuse({**before, **ada.group.rows()}, "twice")
+    for _ in range(PAST_EPOCHS + 1):
+        two.commit(two["ben"])
+    refuse({**before, **ada.group.rows()}, "do not belong")
+
+
+def test_a_proposal_of_an_epoch_that_is_over_is_refused(two: Company):
+    two.propose(two["ben"])
+    stale = {name: row for name, row in two["ada"].group.rows().items() if name.startswith("proposal/")}
+    two.commit(two["ada"])
+    refuse({**two["ada"].group.rows(), **stale}, "another epoch")
 
 
 def test_secrets_do_not_show_when_a_group_is_printed(two: Company):

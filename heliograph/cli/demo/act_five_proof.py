@@ -11,12 +11,15 @@ import shutil
 import socket
 import sys
 from asyncio.subprocess import PIPE
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import heliograph
+from heliograph.cli.demo import story
 from heliograph.cli.demo.narrator import Narrator
+from heliograph.cli.demo.server_process import ServerProcess
 from heliograph.cli.exit_codes import ExitCode
 
 _NEEDED: Final = ("__init__.py", "cli/__init__.py", "cli/verify.py", "tlog")
@@ -40,9 +43,18 @@ class Proof:
     subject: str
 
 
-async def play(narrator: Narrator, folder: Path, url: str, proof: Proof) -> None:
-    """Verify the proof and refuse every tampered copy, with no server to ask."""
-    narrator.check(not _answers(url), f"Nobody answers at {url} any more", "something does")
+async def play(narrator: Narrator, folder: Path, server: ServerProcess, proof: Proof, said: Sequence[str]) -> None:
+    """Look for private words in what the server left; verify the proof and refuse every tampered copy, offline.
+
+    said: everything that was said in the room.
+    """
+    code = await server.stop()
+    narrator.check(
+        code == ExitCode.OK and not _answers(server.url),
+        f"The server was stopped (exit code {code}); nobody answers at {server.url}",
+        f"its exit code is {code}",
+    )
+    _look_for_words(narrator, folder, server, said)
     outsider = _outfit(folder / "outsider")
     genuine = outsider / "proof.json"
     genuine.write_text(proof.bundle, encoding="utf-8")
@@ -65,6 +77,24 @@ async def play(narrator: Narrator, folder: Path, url: str, proof: Proof) -> None
         file.write_text(json.dumps(changed), encoding="utf-8")
         code, told = await _verify(outsider, file, proof.log_key)
         narrator.check(code == ExitCode.NOT_VERIFIED, f"A copy with {what} is refused", f"exit code {code}: {told}")
+
+
+def _look_for_words(narrator: Narrator, folder: Path, server: ServerProcess, said: Sequence[str]) -> None:
+    """Look for every sentence of the room, and for its name, in everything that the server has written."""
+    written = [path for path in (folder / "server.log", *server.data.rglob("*")) if path.is_file()]
+    found = [
+        f"“{words}” in {path.name}"
+        for path in written
+        for data in [path.read_bytes()]
+        for words in (story.ROOM_NAME, *said)
+        if words.encode() in data
+    ]
+    public = [path for path in written if story.POSTS[0].body.encode() in path.read_bytes()]
+    narrator.check(
+        not found and bool(public),
+        f"In all that the server has written ({len(written)} files) stands no word that was said in the room",
+        "; ".join(found) or "the public posts were not found either, so the search is no good",
+    )
 
 
 def _answers(url: str) -> bool:

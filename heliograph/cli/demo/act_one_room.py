@@ -118,12 +118,13 @@ async def _until_members(people: Iterable[Person], room: RoomId, handles: set[st
     await asyncio.gather(*map(wait, people))
 
 
-async def _say(stage: Stage, said: Said, chapter: Chapter, readers: Iterable[Person]) -> None:
+async def _say(stage: Stage, said: Said, chapter: Chapter, readers: Iterable[Person], *, quoted: bool = True) -> None:
     """Let people speak one after the other, and wait until everyone who is there has read it."""
     for name, words in chapter.lines:
         sent = await stage.people[name].client.send(said.room, words)
         said.add(sent.seq, name, words, chapter.absent)
-        stage.narrator.quote(name.partition("_")[0], words)
+        if quoted:
+            stage.narrator.quote(name.partition("_")[0], words)
     await _until_read(said, readers)
 
 
@@ -140,17 +141,23 @@ async def _until_read(said: Said, readers: Iterable[Person]) -> None:
 
 async def _kill_dana(stage: Stage, said: Said, dana: DeviceProcess, readers: list[Person]) -> None:
     """Kill Dana's process while messages are on their way to it."""
-    lines = story.DANA_DEAD.lines
-    await _say(stage, said, Chapter(lines[:LINES_BEFORE_THE_KILL], story.DANA_DEAD.absent), readers)
+    lines, absent = story.DANA_DEAD
+    stage.narrator.event(f"Alice, Carol and Erin hang {len(lines)} lamps on the hill, one message each")
+    await _say(stage, said, Chapter(lines[:LINES_BEFORE_THE_KILL], absent), readers, quoted=False)
+    seen = said.lines[-2][0]
+    await dana.until(
+        lambda printed: any(line.get("seq") == seen for line in printed), f"Dana's device has entry {seen}"
+    )
     code, _ = await asyncio.gather(
         dana.end(signal.SIGKILL),
-        _say(stage, said, Chapter(lines[LINES_BEFORE_THE_KILL:], story.DANA_DEAD.absent), readers),
+        _say(stage, said, Chapter(lines[LINES_BEFORE_THE_KILL:], absent), readers, quoted=False),
     )
+    printed = sum(line["type"] == "message" for line in dana.lines)
     stage.narrator.check(
         code == -signal.SIGKILL,
-        "Dana's device is killed (kill -9) in the middle of it, after it had printed "
-        f"{sum(line['type'] == 'message' for line in dana.lines)} messages",
+        f"Dana's device is killed (kill -9) in the middle of it, {printed} of {len(said.lines)} messages printed",
         f"its process ended with {code}",
+        printed=printed,
     )
 
 
@@ -193,8 +200,11 @@ async def _check_devices(stage: Stage, said: Said, dana: DeviceProcess, people: 
         expected, held = said.for_device(person.name), person.read(said.room)
         narrator.require(held == expected, f"{person.name} holds {held}, expected {expected}")
         own = {seq for seq, who, _, _ in said.lines if who == person.name}
-        heard = person.heard(said.room)
         told = [seq for seq, _ in expected if seq not in own]
+        await person.until(
+            lambda person=person, told=told: len(person.heard(said.room)) >= len(told), f"{len(told)} messages are told"
+        )
+        heard = person.heard(said.room)
         narrator.require(heard == told, f"{person.name} was told {heard}, expected {told}")
     code, lines, complaint = await run_command(
         dana.home, "room", "history", story.ROOM_NAME, "--json", "--limit", "1000"

@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from heliograph.cli.output import Output, printable
+from heliograph.cli.output import Output, Step, printable
 
 
 class WrongOutcome(Exception):
@@ -71,9 +71,15 @@ class Narrator:
         else:
             self.check(False, text)
 
+    @contextmanager
+    def progress(self, doing: str, total: int) -> Generator[Step]:
+        """Show on standard error how far long work is."""
+        with self._output.progress(doing, total) as step:
+            yield step
+
     def quote(self, who: str, words: str) -> None:
         """Tell what somebody said, as its readers see it."""
-        line = Text.assemble("           ", (f"{who}: ", "cyan"), printable(words))
+        line = Text.assemble(" " * 12, (f"{who}: ", "cyan"), printable(words))
         self._tell("quote", line, act=self._act, who=who, text=words)
 
     def end(self, *, ok: bool, **figures: Any) -> None:

@@ -13,21 +13,33 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+import msgspec
+
 from heliograph.cli.demo.narrator import WrongOutcome
 from heliograph.cli.demo.server_process import heliograph_command
 from heliograph.client.client import Client
 from heliograph.client.told import AnyTold, ProtocolFault, RoomMessage
 from heliograph.wire.ids import RoomId
+from heliograph.wire.operations import OPERATIONS
 
 ToldKind = TypeVar("ToldKind")
 
 WITHIN_S: Final = 30.0
+LOOK_EVERY_S: Final = 0.2
+
+
+class FrankClient(Client):
+    """A client that can also be told what to say on the wire, word for word: how a liar, or anyone curious, uses it."""
+
+    async def say(self, operation: str, request: msgspec.Struct) -> msgspec.Struct:
+        """Call an operation of the contract; raises Problem where the server refuses."""
+        return await self._call(operation, request, OPERATIONS[operation].reply)
 
 
 class Person:
     """Someone with an open device in this process."""
 
-    def __init__(self, name: str, client: Client, tasks: asyncio.TaskGroup) -> None:
+    def __init__(self, name: str, client: FrankClient, tasks: asyncio.TaskGroup) -> None:
         self.name = name
         self.client = client
         self.told: list[tuple[float, AnyTold]] = []
@@ -42,7 +54,7 @@ class Person:
             news.set()
 
     async def until(self, holds: Callable[[], bool], what: str, within_s: float = WITHIN_S) -> None:
-        """Wait until something that the client tells makes `holds` true.
+        """Wait until `holds` is true; looked at whenever the client tells something, and now and then.
 
         Raises:
             WrongOutcome: it did not come to pass in time.
@@ -50,7 +62,7 @@ class Person:
         try:
             async with asyncio.timeout(within_s):
                 while not holds():
-                    await self._news.wait()
+                    await asyncio.wait((asyncio.ensure_future(self._news.wait()),), timeout=LOOK_EVERY_S)
         except TimeoutError:
             raise WrongOutcome(f"{self.name} waited {within_s:.0f} s in vain until {what}; {self._last()}") from None
 

@@ -19,8 +19,10 @@ LIMITS: Final = """\
 # Everyone in the demo comes from one address. The limits for one address and for the whole server's new accounts
 # are raised; all others are as they are for everybody.
 [rates]
+read = { burst = 20000, per_s = 5000 }
 register = { burst = 1000, per_s = 100 }
 registrations = { burst = 1000, per_s = 100 }
+login = { burst = 5000, per_s = 500 }
 source = { burst = 20000, per_s = 5000 }
 source-register = { burst = 1000, per_s = 100 }
 source-login = { burst = 5000, per_s = 500 }

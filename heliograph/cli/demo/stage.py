@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from heliograph.cli.demo.narrator import Narrator
-from heliograph.cli.demo.people import Person
+from heliograph.cli.demo.people import FrankClient, Person
 from heliograph.cli.demo.server_process import ServerProcess
-from heliograph.client.client import Client
 
 
 @dataclass
@@ -30,25 +29,28 @@ class Stage:
 
     async def register(self, handle: str, invitation: str | None = None) -> Person:
         """Found an account and let its first device enter."""
-        client, _ = await Client.register(self.home(handle), self.server.url, handle, invitation=invitation)
+        client, _ = await FrankClient.register(self.home(handle), self.server.url, handle, invitation=invitation)
         return await self._enter(handle, client)
 
     async def second_device(self, first: Person, name: str) -> Person:
         """Let a new device of someone's account enter: request, grant, and the new device's own signature."""
         home = self.home(name)
-        request = await Client.prepare_device(home, self.server.url, first.client.identity.account)
+        request = await FrankClient.prepare_device(home, self.server.url, first.client.identity.account)
         grant = await first.client.add_device(request)
-        return await self._enter(name, await Client.finish_device(home, grant))
+        return await self._enter(name, await FrankClient.finish_device(home, grant))
 
-    async def _enter(self, name: str, client: Client) -> Person:
-        await self.doors.enter_async_context(client)
+    async def _enter(self, name: str, client: FrankClient) -> Person:
+        await client.__aenter__()
         person = self.people[name] = Person(name, client, self.tasks)
+        self.doors.push_async_callback(self.leave, name)
         self.narrator.require(await client.sync(), f"{name} is in touch with the server")
         return person
 
     async def leave(self, name: str) -> None:
-        """Close a device, so that another process can have it."""
-        person = self.people.pop(name)
+        """Close a device, if it is still open: another process can have it then."""
+        person = self.people.pop(name, None)
+        if person is None:
+            return
         person.listener.cancel()
         await asyncio.wait((person.listener,))
         await person.client.close()
@@ -64,11 +66,6 @@ async def open_stage(narrator: Narrator, folder: Path, followers: int) -> AsyncG
     server = await ServerProcess.start(folder)
     try:
         async with asyncio.TaskGroup() as tasks, AsyncExitStack() as doors:
-            stage = Stage(narrator, folder, followers, server, tasks, doors)
-            try:
-                yield stage
-            finally:
-                for person in stage.people.values():
-                    person.listener.cancel()
+            yield Stage(narrator, folder, followers, server, tasks, doors)
     finally:
         await server.stop()

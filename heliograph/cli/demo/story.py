@@ -78,7 +78,7 @@ BOB_BACK: Final = Chapter(
         ("alice", "Nothing that you would want to know."),
     )
 )
-DANA_SPEAKS: Final = Chapter((("dana", "My telephone died between lamp 4 and lamp 5. I have all twelve."),))
+DANA_SPEAKS: Final = Chapter((("dana", "My device died while you hung the lamps. Now I have all twelve."),))
 THREAT: Final = Chapter((("erin", "Carol, pay me by nine or your lamps will burn with your house."),))
 
 # Bob claims that Alice wrote the second, with the stamp of the first. Both have the same length in bytes, so that

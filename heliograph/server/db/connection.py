@@ -11,6 +11,7 @@ from heliograph.server.db.database import Row, SQLValue
 MIN_SQLITE_VERSION = "3.51.3"
 CACHE_KIB = 64 * 1024
 BUSY_TIMEOUT_MS = 5000
+PREPARED_STATEMENTS = 256
 
 
 class DatabaseRefusedError(Exception):
@@ -62,7 +63,7 @@ def open_connection(path: Path, *, synchronous: str = "FULL", vfs: str | None = 
 
 
 def _open(path: Path, synchronous: str, vfs: str | None) -> apsw.Connection:
-    connection = apsw.Connection(str(path), vfs=vfs)
+    connection = apsw.Connection(str(path), vfs=vfs, statementcachesize=PREPARED_STATEMENTS)
     connection.set_busy_timeout(BUSY_TIMEOUT_MS)
     execute = executor(connection)
     for setting in (

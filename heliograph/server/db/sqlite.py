@@ -292,19 +292,50 @@ class SQLiteDatabase:
         self._loop.call_soon_threadsafe(self._tell, (result,), (), ())
 
     def _commit(self, batch: _Batch, acts: list[_Waiting]) -> None:
-        batch.begin()
+        """Run a batch. An act that fails after it has written is rare: then all of it is run again, more carefully.
+
+        A savepoint for each act costs a copy of every page that the act touches, so the first run has none.
+        """
         try:
-            batch.execute("BEGIN IMMEDIATE")
-            results = self._run_acts(batch, acts)
-            if batch.deferred:
-                self._finish(batch, batch.deferred)
-            batch.execute("COMMIT")
+            try:
+                results = self._run_batch(batch, acts, self._run_together)
+            except _WroteAndFailedError:
+                batch.execute("ROLLBACK")
+                results = self._run_batch(batch, acts, self._run_apart)
         except BaseException as error:
             self._give_up(acts, error)
             return
         self._loop.call_soon_threadsafe(self._tell, results, batch.hints, batch.done_acts)
 
-    def _run_acts(self, batch: _Batch, acts: list[_Waiting]) -> list[_Result]:
+    def _run_batch(
+        self, batch: _Batch, acts: list[_Waiting], run: Callable[[_Batch, list[_Waiting]], list[_Result]]
+    ) -> list[_Result]:
+        batch.begin()
+        batch.execute("BEGIN IMMEDIATE")
+        results = run(batch, acts)
+        if batch.deferred:
+            self._finish(batch, batch.deferred)
+        batch.execute("COMMIT")
+        return results
+
+    def _run_together(self, batch: _Batch, acts: list[_Waiting]) -> list[_Result]:
+        """Run acts one after the other; one that raises must have written nothing, which is how most say no."""
+        results: list[_Result] = []
+        total_changes = self._connection.total_changes
+        for act, done in acts:
+            mark, changes = batch.mark(), total_changes()
+            try:
+                results.append((done, act(batch), None))
+            except (apsw.FullError, *_FATAL):
+                raise
+            except Exception as error:
+                if total_changes() != changes:
+                    raise _WroteAndFailedError from error
+                batch.take_back(mark)
+                results.append((done, None, error))
+        return results
+
+    def _run_apart(self, batch: _Batch, acts: list[_Waiting]) -> list[_Result]:
         """Run each act in a savepoint: one that raises takes back only what it did itself."""
         results: list[_Result] = []
         execute = batch.execute
@@ -359,6 +390,10 @@ class SQLiteDatabase:
                 answer = (None, error)
             self._loop.call_soon_threadsafe(self._tell_read, future, *answer)
         connection.close()
+
+
+class _WroteAndFailedError(Exception):
+    """An act raised after it had written."""
 
 
 class _Alone:
