@@ -43,7 +43,8 @@ EXPECTED = {
     "mls/tree-validation.json": 42,
     "mls/treekem.json": 33,
     "mls/welcome.json": 3,
-    "mls/passive-client-welcome.json": 12,
+    "mls/passive-client-welcome.json": 24,
+    "mls/passive-client-handling-commit.json": 39,
     "merkle": 196,
     "mimi-content": 29,
 }

@@ -77,7 +77,7 @@ def show_account(context: typer.Context, as_json: AsJson = False) -> None:
     """Print this device's identity; needs no server."""
 
     async def show() -> None:
-        client = await Client.open(device.home_of(context))
+        client = await device.opened(device.home_of(context))
         identity = client.identity
         await client.close()
         Output(as_json=as_json).tell(

@@ -6,6 +6,7 @@ later command runs.
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -19,6 +20,7 @@ from heliograph.cli.names import NamedRoom
 from heliograph.cli.output import note
 from heliograph.cli.store_path import device_home
 from heliograph.client.client import Client
+from heliograph.client.errors import StoreBusy
 from heliograph.client.visitor import Visitor
 from heliograph.wire.ids import RoomId
 
@@ -26,6 +28,7 @@ Act = Callable[[Client], Coroutine[Any, Any, None]]
 
 PATIENCE_S: Final = 60
 SYNC_WITHIN_S: Final = 20
+BUSY_WITHIN_S: Final = 5
 
 
 def run(context: typer.Context, act: Act, *, patience_s: float | None = PATIENCE_S) -> None:
@@ -39,7 +42,7 @@ def run(context: typer.Context, act: Act, *, patience_s: float | None = PATIENCE
     home = home_of(context)
 
     async def session() -> None:
-        async with await Client.open(home) as client:
+        async with await opened(home) as client:
             try:
                 async with asyncio.timeout(patience_s):
                     await act(client)
@@ -50,6 +53,22 @@ def run(context: typer.Context, act: Act, *, patience_s: float | None = PATIENCE
                 ) from None
 
     asyncio.run(session())
+
+
+async def opened(home: Path) -> Client:
+    """Open the device of a home; where another command has it open, wait a little for that one to end.
+
+    Raises:
+        StoreBusy: it did not end.
+    """
+    give_up_s = time.monotonic() + BUSY_WITHIN_S
+    while True:
+        try:
+            return await Client.open(home)
+        except StoreBusy:
+            if time.monotonic() > give_up_s:
+                raise
+        await asyncio.sleep(0.1)
 
 
 def home_of(context: typer.Context) -> Path:

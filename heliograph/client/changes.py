@@ -82,7 +82,7 @@ class LeaveRoom(Intent, frozen=True, tag="leave"):
 class JoinFromOutside(Intent, frozen=True, tag="join-from-outside"):
     """Join a room by an external commit: as a new device of a participant, or after this device lost its place.
 
-    `restored`: the server was restored from a backup, so the room may be at an older epoch than was seen.
+    `restored`: the server was restored from a backup: see first whether its past is still ours.
     """
 
     restored: bool = False

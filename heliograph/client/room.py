@@ -57,7 +57,8 @@ LAST_RESORT_LIFETIME_S: Final = 90 * DAY_S
 CLOCK_SLACK_S: Final = 3600
 CAPABILITIES: Final = Capabilities(cipher_suites=(SUITE_ID,), extensions=(APP_DATA_DICTIONARY, 0x000A))
 
-Standing = Literal["active", "lost", "left"]
+Standing = Literal["active", "lost", "restored", "left"]
+"""`lost`: commits are missing. `restored`: so is the server's newer past, and its epoch may lie behind ours."""
 
 
 class MissingAccounts(Exception):

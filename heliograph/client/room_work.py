@@ -66,6 +66,7 @@ from heliograph.content.franking import Envelope, Franked, frank_message, franki
 from heliograph.content.message import MimiContent
 from heliograph.mls.errors import DecodeError
 from heliograph.mls.framing import MLSMessage
+from heliograph.mls.group_info import GroupInfo
 from heliograph.mls.key_package import KeyPackage
 from heliograph.mls.suite import HPKECiphertext, cipher_suite
 from heliograph.wire.accounts import ClaimedKeyPackages, ClaimKeyPackages
@@ -286,7 +287,7 @@ class RoomWork:
 
     async def _tended(self, room_id: RoomId, *, update_leaf: bool = False) -> None:
         room = self._device.store.room(room_id)
-        if room is not None and room.standing == "lost":
+        if room is not None and room.standing in ("lost", "restored"):
             await self._rejoin(room_id)
 
         def wanted(room: Room) -> Wanted | None:
@@ -440,19 +441,37 @@ class RoomWork:
         """Join a room that this account takes part in, or come back to one that this device has lost."""
         device, room_id = self._device, RoomId(saved.lane)
         room = device.store.room(room_id)
-        if room is None or room.standing == "lost":
-            try:
-                await self._rejoin(room_id, restored=intent.restored)
-            except Problem as problem:
-                if problem.slug in ("not-found", "not-allowed"):
-                    gone = (RoomForgotten(room_id), Tell(RoomLeft(room_id, 0)))
-                    async with device.turn:
-                        await device.save(gone if room is not None else ())
-                raise
+        try:
+            if intent.restored and room is not None and room.standing == "active":
+                await self._compare_past(room)
+            room = device.store.room(room_id)
+            if room is None or room.standing != "active":
+                await self._rejoin(room_id)
+        except Problem as problem:
+            if problem.slug in ("not-found", "not-allowed"):
+                gone = (RoomForgotten(room_id), Tell(RoomLeft(room_id, 0)))
+                async with device.turn:
+                    await device.save(gone if room is not None else ())
+            raise
         async with device.turn:
             await device.save((IntentDone(saved.intent_id),))
 
-    async def _rejoin(self, room_id: RoomId, *, restored: bool = False) -> None:
+    async def _compare_past(self, room: Room) -> None:
+        """After a restore: a room whose epoch is not the one that we know by that number is joined again."""
+        group_info, _ = await self._fetch_group_info(room.room)
+        body = MLSMessage.decode(group_info).body
+        if not isinstance(body, GroupInfo):
+            raise DecodeError("the server gave something else than a GroupInfo")
+        theirs, ours = body.group_context, room.group.group_context
+        same = theirs.confirmed_transcript_hash == ours.confirmed_transcript_hash
+        if theirs.epoch > ours.epoch or (theirs.epoch == ours.epoch and same):
+            return
+        async with self._device.turn:
+            now = self._device.store.room(room.room)
+            if now is not None:
+                await self._device.save((RoomSaved(replace(now, standing="restored")), ChangeDropped(room.room)))
+
+    async def _rejoin(self, room_id: RoomId) -> None:
         device = self._device
         self._count_rejoin(room_id)
         backoff = Backoff(device.world.random, least_s=0.05, most_s=5)
@@ -460,7 +479,7 @@ class RoomWork:
         while True:
             pending = device.store.pending(room_id)
             if pending is None or not pending.external:
-                pending = await self._build_join(room_id, fetched, restored=restored)
+                pending = await self._build_join(room_id, fetched)
                 async with device.turn:
                     await device.save((ChangePending(pending),))
             device.world.reach("join saved")
@@ -479,9 +498,8 @@ class RoomWork:
             raise NotPossible("this room could not be followed several times within an hour: start a new one")
         self._rejoined_at_ms[room_id] = [*recent, now_ms]
 
-    async def _build_join(
-        self, room_id: RoomId, fetched: dict[AccountId, KnownAccount], *, restored: bool
-    ) -> PendingChange:
+    async def _fetch_group_info(self, room_id: RoomId) -> tuple[bytes, bytes]:
+        """Return the room's present GroupInfo (an MLSMessage), which was sealed to us, and its tree's hash."""
         device, suite = self._device, cipher_suite(SUITE_ID)
         private, public = suite.derive_key_pair(device.world.random(32))
         sealed = await device.transport.call("get_group_info", GetGroupInfo(room_id, public), SealedGroupInfo)
@@ -491,7 +509,12 @@ class RoomWork:
             room_uri(device.identity.domain, room_id).encode(),
             HPKECiphertext(sealed.kem_output, sealed.ciphertext),
         )
-        tree = (await device.transport.call("get_tree", GetTree(room_id, sealed.tree_hash), TreeReply)).tree
+        return group_info, sealed.tree_hash
+
+    async def _build_join(self, room_id: RoomId, fetched: dict[AccountId, KnownAccount]) -> PendingChange:
+        device = self._device
+        group_info, tree_hash = await self._fetch_group_info(room_id)
+        tree = (await device.transport.call("get_tree", GetTree(room_id, tree_hash), TreeReply)).tree
         room = device.store.room(room_id)
         asked: frozenset[AccountId] = frozenset(fetched)
         while True:
@@ -503,7 +526,7 @@ class RoomWork:
                     tree,
                     franking_key=device.server.hub_signature_key,
                     accounts=Accounts({**device.store.accounts, **fetched}, asked),
-                    least_epoch=0 if room is None or restored else room.group.epoch,
+                    least_epoch=0 if room is None or room.standing == "restored" else room.group.epoch,
                     now_s=device.world.now_s,
                     random=device.world.random,
                 )

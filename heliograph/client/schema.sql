@@ -26,7 +26,7 @@ CREATE TABLE rooms (
     direct      INTEGER NOT NULL,           -- 1: of two people
     name        TEXT NOT NULL,              -- as a sealed message said; '' while unknown
     topic       TEXT NOT NULL,              -- as a sealed message said
-    standing    TEXT NOT NULL,              -- 'active', 'lost' (waits to join again), 'left'
+    standing    TEXT NOT NULL,              -- 'active', 'lost' or 'restored' (wait to join again), 'left'
     needs_leaf  INTEGER NOT NULL,           -- 1: joined by the package of last resort, a fresh leaf is due
     peer        TEXT NOT NULL               -- account for whom this device made a direct room; '' otherwise
 ) STRICT, WITHOUT ROWID;

@@ -295,17 +295,21 @@ class Sync:
         device = self._device
         changes: list[Change] = [MetaSaved("incarnation", frame.incarnation.encode())]
         lanes: set[str] = set()
+        restored = (device.store.meta("incarnation") or b"").decode() != frame.incarnation
         for topic, cursor in device.store.cursors.items():
-            head = frame.heads.get(topic, 0)
+            head = frame.heads.get(topic, 0 if restored else cursor)
             if cursor <= head:
+                if restored and topic.startswith("r"):
+                    changes.append(IntentAdded(topic, JoinFromOutside(restored=True)))
+                    lanes.add(topic)
                 continue
             changes.append(Tell(EntriesMissed(topic, head + 1, cursor, "the server was restored from a backup")))
             room = device.store.room(RoomId(topic)) if topic.startswith("r") else None
             if room is None:
                 changes.append(CursorMoved(topic, head))
                 continue
-            changes.append(RoomSaved(replace(room, seq=head, standing="lost")))
-            changes += [ChangeDropped(room.room), IntentAdded(topic, JoinFromOutside(restored=True))]
+            changes.append(RoomSaved(replace(room, seq=head, standing="restored")))
+            changes += [ChangeDropped(room.room), IntentAdded(topic, JoinFromOutside())]
             lanes.add(topic)
         async with device.turn:
             await device.save(changes)

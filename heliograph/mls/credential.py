@@ -96,9 +96,13 @@ def _read_certificates(content: bytes) -> tuple[bytes, ...]:
 
 def _certified_key(certificate: bytes) -> bytes:
     try:
-        key = x509.load_der_x509_certificate(certificate).public_key()
+        loaded = x509.load_der_x509_certificate(certificate)
+        key = loaded.public_key()
     except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
         raise ValidationError("the end-entity certificate cannot be read") from error
+    if loaded.serial_number <= 0:
+        # Releases of `cryptography` differ in whether they read it, and members must not. Source: RFC 5280 §4.1.2.2.
+        raise ValidationError("the end-entity certificate has no positive serial number")
     if isinstance(key, ed25519.Ed25519PublicKey):
         return key.public_bytes_raw()
     if isinstance(key, ec.EllipticCurvePublicKey):

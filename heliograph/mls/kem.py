@@ -51,6 +51,11 @@ class Kem(ABC):
         """Raise DecodeError unless this is a public key to which something can be encrypted."""
         self.public_key(public)
 
+    def check_kem_output(self, kem_output: bytes) -> None:
+        """Raise DecodeError unless this could be a kem_output, as far as anyone can see without the private key."""
+        if len(kem_output) != self.kem.enc_length():
+            raise DecodeError("a kem_output has not the length of one")
+
     @abstractmethod
     def derive_key_pair(self, ikm: bytes) -> tuple[Secret, bytes]:
         """Return the (private, public) key pair that follows from `ikm`. Source: RFC 9180 §7.1.3."""
@@ -82,6 +87,10 @@ class DhKem(Kem):
     @abstractmethod
     def derive_private(self, dkp_prk: bytes) -> bytes:
         """Return the serialized private key that follows from the extracted key material."""
+
+    def check_kem_output(self, kem_output: bytes) -> None:
+        """Raise DecodeError unless this is a public key, as a kem_output is here. Source: RFC 9180 §4.1."""
+        self.check_public_key(kem_output)
 
     def labeled_extract(self, salt: bytes, label: bytes, ikm: bytes) -> Secret:
         """Return LabeledExtract under this KEM's suite id. Source: RFC 9180 §4."""

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from heliograph.mls.commit import Commit
 from heliograph.mls.credential import CredentialType
-from heliograph.mls.errors import StateError, UnsupportedError, ValidationError
+from heliograph.mls.errors import DecodeError, StateError, UnsupportedError, ValidationError
 from heliograph.mls.extension import Extension, ExternalSenders, RequiredCapabilities, check_unique
 from heliograph.mls.framing import Sender, SenderType
 from heliograph.mls.group_context import GroupContext
@@ -250,6 +250,7 @@ def check_proposal(
     elif isinstance(proposal, ExternalInit):
         if sent.sender.sender_type is not SenderType.NEW_MEMBER_COMMIT:
             raise ValidationError("an ExternalInit stands outside an external commit")
+        _check_kem_output(suite, proposal)
     elif isinstance(proposal, ReInit):
         if proposal.version < group_context.version:
             raise ValidationError("a ReInit goes back to an older version of the protocol")
@@ -284,6 +285,13 @@ def _check_update(
     if leaf_node.encryption_key == _member_leaf(tree, leaf_index).encryption_key:
         raise ValidationError("an Update keeps the encryption_key that it should replace")
     leaf_node.verify_signature(suite, group_context.group_id, leaf_index)
+
+
+def _check_kem_output(suite: CipherSuite, proposal: ExternalInit) -> None:
+    try:
+        suite.validate_kem_output(proposal.kem_output)
+    except DecodeError as error:
+        raise ValidationError("the kem_output of an ExternalInit is none of the cipher suite") from error
 
 
 def _check_psk(suite: CipherSuite, psk: PreSharedKeyID) -> None:

@@ -39,6 +39,9 @@ __all__ = [
     "cipher_suite",
 ]
 
+# The tag of every AEAD in use, and of HPKE with it. Source: RFC 5116 §5, RFC 8439 §2.8.
+AEAD_TAG_LENGTH = 16
+
 MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519 = 0x0001
 MLS_128_DHKEMP256_AES128GCM_SHA256_P256 = 0x0002
 MLS_128_DHKEMX25519_CHACHA20POLY1305_SHA256_Ed25519 = 0x0003
@@ -242,6 +245,15 @@ class CipherSuite:
     def validate_hpke_public_key(self, public: bytes) -> None:
         """Raise DecodeError unless `public` is a usable HPKE public key of this suite."""
         self.hpke.kem.check_public_key(public)
+
+    def validate_kem_output(self, kem_output: bytes) -> None:
+        """Raise DecodeError unless `kem_output` could come from the HPKE of this suite, as far as anyone can see."""
+        self.hpke.kem.check_kem_output(kem_output)
+
+    def is_sealed_secret(self, ciphertext: HPKECiphertext) -> bool:
+        """Say whether a ciphertext has the lengths of one secret of `hash_length` bytes, sealed."""
+        lengths = len(ciphertext.kem_output), len(ciphertext.ciphertext)
+        return lengths == (self.hpke.kem.kem.enc_length(), self.hash_length + AEAD_TAG_LENGTH)
 
     def seal(self, key: bytes, nonce: bytes, aad: bytes, plaintext: bytes) -> bytes:
         """Return the AEAD ciphertext with its tag."""

@@ -36,7 +36,7 @@ def merge_update_path(
     leaf.check_source(LeafNodeSource.COMMIT)
     leaf.validate(suite)
     _check_new_keys(suite, tree, sender, path)
-    _check_ciphertexts(tree, sender, path, added)
+    _check_ciphertexts(suite, tree, sender, path, added)
     merged, parent_hash = tree.merge_path(suite, sender, [node.encryption_key for node in path.nodes])
     if leaf.parent_hash != parent_hash:
         raise VerificationError("parent_hash of the committer's leaf is not that of its path")
@@ -75,13 +75,17 @@ def _check_new_keys(suite: CipherSuite, tree: RatchetTree, sender: LeafIndex, pa
         raise ValidationError("committer's leaf has the signature_key of another member")
 
 
-def _check_ciphertexts(tree: RatchetTree, sender: LeafIndex, path: UpdatePath, added: Collection[LeafIndex]) -> None:
+def _check_ciphertexts(
+    suite: CipherSuite, tree: RatchetTree, sender: LeafIndex, path: UpdatePath, added: Collection[LeafIndex]
+) -> None:
     nodes = tree.filtered_direct_path(sender)
     if len(nodes) != len(path.nodes):
         raise ValidationError("update path does not have one node for each of the filtered direct path")
     for (_, copath_child), node in zip(nodes, path.nodes, strict=True):
         if len(node.encrypted_path_secret) != len(path_receivers(tree, copath_child, added)):
             raise ValidationError("update path node does not have one ciphertext for each receiver")
+        if not all(map(suite.is_sealed_secret, node.encrypted_path_secret)):
+            raise ValidationError("update path has a ciphertext that no receiver could open")
 
 
 def _has_new_abilities(before: LeafNode, after: LeafNode) -> bool:

@@ -10,6 +10,11 @@ submit_commit   1 the key: a retry finds its first answer
 
 The hub checks all that can be checked without the group's secrets, and every client checks it again. Handshakes are
 PublicMessages for that reason. Source: RFC 9420 §12.4, §16.3; RFC 9750 §5.2.1.
+
+Who leaves cannot commit that itself: it proposes to remove its own account's devices. With that entry it is out (what
+it reads ends there, and it sends and commits no more), and the next commit by a member takes its leaves away. A commit
+from outside cannot include a proposal and ends the epoch all the same; then an admin removes the leaves, or the device
+comes back by such a commit of its own.
 """
 
 import asyncio
@@ -36,9 +41,9 @@ from heliograph.server.credentials import LeafDevice
 from heliograph.server.db.database import Reader, Transaction
 from heliograph.server.submissions import First
 from heliograph.wire.events import CommitEvent, ProposalEvent, WelcomeEvent
-from heliograph.wire.ids import mailbox_topic, room_topic
+from heliograph.wire.ids import RoomId, device_uri, mailbox_topic, room_topic
 from heliograph.wire.problems import Problem
-from heliograph.wire.room_policy import Change, Role, RoomPolicy, check_change
+from heliograph.wire.room_policy import Change, Role, RoomPolicy, check_change, check_roles
 from heliograph.wire.rooms import RoomKind, SubmitCommit, SubmitProposal, Submitted
 
 _REFUSAL = "invalid-proposal"
@@ -46,12 +51,14 @@ _ATTEMPTS = 8
 
 
 class _Base(NamedTuple):
-    """The room that a handshake was built on."""
+    """The room that a handshake was built on; `dropped` are the devices in it that their accounts list no more."""
 
     kind: RoomKind
     epoch: int
     revision: int
     public_group: bytes
+    head_seq: int
+    dropped: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +72,13 @@ class _Joiner:
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """What a commit that holds by itself would do; `leaves` are those whose keys the chains must confirm."""
+    """What a commit that holds by itself would do; `leaves` are those whose keys the chains must confirm.
 
+    It is built on the room as it was at `head_seq`.
+    """
+
+    head_seq: int
+    external: bool
     group: PublicGroup
     saved_group: bytes
     before: RoomPolicy
@@ -74,14 +86,14 @@ class _Plan:
     leaves: tuple[LeafNode, ...]
     joiners: tuple[_Joiner, ...]
     removed: tuple[LeafDevice, ...]
-    leaving: frozenset[LeafDevice]
 
 
 async def submit_commit(context: Context, caller: Caller, request: SubmitCommit) -> Submitted:
     """Move a room to its next epoch."""
     hashed_key = submissions.key_hash(context.secrets.lookup_key, request.room, caller.device, request.key)
     digest = submissions.digest_of(request)
-    base = await context.database.read(lambda reader: _base(reader, caller, request, hashed_key, digest))
+    domain = context.domain
+    base = await context.database.read(lambda reader: _base(reader, domain, caller, request, hashed_key, digest))
     if isinstance(base, First):
         return Submitted(base.seq, base.accepted_at_ms)
     plan = await asyncio.to_thread(_plan, context, caller, request, base)
@@ -100,19 +112,20 @@ async def submit_proposal(context: Context, caller: Caller, request: SubmitPropo
     """Put a proposal before a room, to be committed by reference in this epoch."""
     hashed_key = submissions.key_hash(context.secrets.lookup_key, request.room, caller.device, request.key)
     digest = submissions.digest_of(request)
+    domain = context.domain
     for _ in range(_ATTEMPTS):
-        base = await context.database.read(lambda reader: _base(reader, caller, request, hashed_key, digest))
+        base = await context.database.read(lambda reader: _base(reader, domain, caller, request, hashed_key, digest))
         if isinstance(base, First):
             return Submitted(base.seq, base.accepted_at_ms)
         group, received = await asyncio.to_thread(_receive_proposal, context, caller, request, base)
-        saved, revision = group.encode(), base.revision
+        checked = group.encode(), received, _left_by(domain, group, received), base.revision
 
         def act(
-            tx: Transaction, saved: bytes = saved, received: ReceivedProposal = received, revision: int = revision
+            tx: Transaction, checked: tuple[bytes, ReceivedProposal, LeafDevice | None, int] = checked
         ) -> First | None:
             first = submissions.find(tx, request.room, hashed_key, digest)
             if first is None:
-                first = _accept_proposal(tx, context, caller, request, (saved, received, revision))
+                first = _accept_proposal(tx, context, caller, request, checked)
                 if first is not None:
                     submissions.remember(tx, request.room, hashed_key, digest, first)
             return first
@@ -129,15 +142,20 @@ def wrong_epoch(epoch: int) -> Problem:
 
 
 def _base(
-    reader: Reader, caller: Caller, request: SubmitCommit | SubmitProposal, hashed_key: bytes, digest: bytes
+    reader: Reader,
+    domain: str,
+    caller: Caller,
+    request: SubmitCommit | SubmitProposal,
+    hashed_key: bytes,
+    digest: bytes,
 ) -> _Base | First:
     first = submissions.find(reader, request.room, hashed_key, digest)
     if first is not None:
         return first
     rooms.require_participant(reader, caller.account, request.room)
     row = reader.one(
-        "SELECT r.kind, r.epoch, r.revision, g.public_group FROM rooms r JOIN room_groups g ON g.room = r.room"
-        " WHERE r.room = ?",
+        "SELECT r.kind, r.epoch, r.revision, g.public_group, t.head FROM rooms r"
+        " JOIN room_groups g ON g.room = r.room JOIN topics t ON t.topic = r.room WHERE r.room = ?",
         request.room,
     )
     if row is None:
@@ -145,7 +163,16 @@ def _base(
     base = _Base(*row)
     if base.epoch != request.epoch:
         raise wrong_epoch(base.epoch)
-    return base
+    return base._replace(dropped=_dropped(reader, domain, request.room))
+
+
+def _dropped(reader: Reader, domain: str, room: RoomId) -> frozenset[str]:
+    rows = reader.all(
+        "SELECT m.account, m.device FROM room_devices m JOIN devices d ON d.device = m.device"
+        " WHERE m.room = ? AND d.removed_at_ms IS NOT NULL",
+        room,
+    )
+    return frozenset(device_uri(domain, account, device) for account, device in rows)
 
 
 # ------------------------------------------------------------------------------- what needs no database: a thread
@@ -169,8 +196,11 @@ def _plan(context: Context, caller: Caller, request: SubmitCommit, base: _Base) 
         raise Problem("not-allowed", "a device commits for itself")
     policy_before = RoomPolicy.from_extensions(before.group_context.extensions)
     policy_after = RoomPolicy.from_extensions(after.group_context.extensions)
-    check_change(policy_before, policy_after, _change(caller, after, summary))
+    leaving = _leaving(context.domain, before)
+    check_change(policy_before, policy_after, _change(caller, after, summary, base.dropped, leaving))
     return _Plan(
+        head_seq=base.head_seq,
+        external=summary.external,
         group=after,
         saved_group=after.encode(),
         before=policy_before,
@@ -178,21 +208,25 @@ def _plan(context: Context, caller: Caller, request: SubmitCommit, base: _Base) 
         leaves=(committer, *(member.leaf_node for member in (*summary.added, *summary.updated))),
         joiners=_joiners(context.domain, summary, references, welcomes),
         removed=_named(context.domain, summary.removed),
-        leaving=_leaving(context.domain, before),
     )
 
 
-def _leaving(domain: str, before: PublicGroup) -> frozenset[LeafDevice]:
-    """The devices whose own account has proposed to take them out: anyone may commit that."""
-    found: set[LeafDevice] = set()
-    for one in before.proposals.values():
-        if isinstance(one.proposal, Remove) and one.sender.leaf_index is not None:
-            leaf, sender = before.tree.leaf(one.proposal.removed), before.tree.leaf(LeafIndex(one.sender.leaf_index))
-            if leaf is not None and sender is not None:
-                named = credentials.named_device(domain, leaf, _REFUSAL)
-                if named.account == credentials.named_device(domain, sender, _REFUSAL).account:
-                    found.add(named)
-    return frozenset(found)
+def _leaving(domain: str, group: PublicGroup) -> frozenset[str]:
+    """The URIs of the devices whose own account has proposed to take them out."""
+    found = (_left_by(domain, group, one) for one in group.proposals.values())
+    return frozenset(device_uri(domain, *named) for named in found if named is not None)
+
+
+def _left_by(domain: str, group: PublicGroup, received: ReceivedProposal) -> LeafDevice | None:
+    """Return the device that leaves by a proposal, if it is one to remove a device of its sender's own account."""
+    proposal, sender_index = received.proposal, received.sender.leaf_index
+    if not isinstance(proposal, Remove) or sender_index is None:
+        return None
+    leaf, sender = group.tree.leaf(proposal.removed), group.tree.leaf(LeafIndex(sender_index))
+    if leaf is None or sender is None:
+        return None
+    named = credentials.named_device(domain, leaf, _REFUSAL)
+    return named if named.account == credentials.named_device(domain, sender, _REFUSAL).account else None
 
 
 def _committer(before: PublicGroup, after: PublicGroup, summary: PublicCommit) -> LeafNode:
@@ -232,13 +266,17 @@ def _split_welcome(after: PublicGroup, references: Sequence[bytes], message: byt
     }
 
 
-def _change(caller: Caller, after: PublicGroup, summary: PublicCommit) -> Change:
+def _change(
+    caller: Caller, after: PublicGroup, summary: PublicCommit, dropped: frozenset[str], leaving: frozenset[str]
+) -> Change:
     return Change(
         committer=caller.account,
         external=summary.external,
         added=_uris(summary.added),
         removed=_uris(summary.removed),
         present=_uris(after.members()),
+        dropped=dropped,
+        leaving=leaving,
     )
 
 
@@ -278,6 +316,9 @@ def _receive_proposal(
     sender = None if leaf_index is None else before.tree.leaf(leaf_index)
     if sender is None or credentials.named_device(context.domain, sender, _REFUSAL) != (caller.account, caller.device):
         raise Problem("not-allowed", "a device proposes for itself")
+    leaver = _left_by(context.domain, before, received)
+    if leaver is not None and device_uri(context.domain, *leaver) in _leaving(context.domain, before):
+        raise Problem(_REFUSAL, "this device is leaving already")
     _check_may_propose(context.domain, caller, before, received)
     return after, received
 
@@ -286,8 +327,7 @@ def _check_may_propose(domain: str, caller: Caller, group: PublicGroup, received
     """Hold the sender to its own role: whoever commits a proposal by reference lends it another."""
     policy, proposal = RoomPolicy.from_extensions(group.group_context.extensions), received.proposal
     if isinstance(proposal, GroupContextExtensions):
-        after = RoomPolicy.from_extensions(proposal.extensions)
-        check_change(policy, after, Change(caller.account, external=False, added=(), removed=(), present=()))
+        check_roles(policy, RoomPolicy.from_extensions(proposal.extensions), caller.account)
         return
     if isinstance(proposal, Remove):
         leaf = group.tree.leaf(proposal.removed)
@@ -312,7 +352,7 @@ def _accept(tx: Transaction, context: Context, caller: Caller, request: SubmitCo
         raise wrong_epoch(epoch)
     for leaf in plan.leaves:
         credentials.require_leaf(tx, context.domain, leaf, _REFUSAL)
-    _check_removals(tx, caller, plan)
+    _check_leavers(tx, caller, request, plan)
     _check_pair(plan, pair)
     now_ms = context.now_ms()
     tree_hash = plan.group.group_context.tree_hash
@@ -326,19 +366,13 @@ def _accept(tx: Transaction, context: Context, caller: Caller, request: SubmitCo
     return First(seq, now_ms)
 
 
-def _check_removals(tx: Transaction, caller: Caller, plan: _Plan) -> None:
-    """Let nobody put out the devices of others but with their role, or of those whose account has dropped them."""
-    if plan.before.role(caller.account) >= Role.ADMIN:
+def _check_leavers(tx: Transaction, caller: Caller, request: SubmitCommit, plan: _Plan) -> None:
+    """Refuse a member that has left, and a commit that was built before somebody left."""
+    if plan.external:
         return
-    joining = {joiner.named for joiner in plan.joiners}
-    present = plan.after.present()
-    for named in plan.removed:
-        if named in joining or named in plan.leaving:
-            continue
-        if named.account == caller.account or named.account not in present:
-            continue
-        if tx.one("SELECT 1 FROM devices WHERE device = ? AND removed_at_ms IS NULL", named.device) is not None:
-            raise Problem("not-allowed", "only admins and owners may remove the devices of others")
+    rooms.require_participant_device(tx, caller.account, caller.device, request.room)
+    if rooms.has_lost_a_device(tx, request.room, plan.head_seq):
+        raise Problem(_REFUSAL, "a device has just proposed to leave: synchronise and commit the pending leave")
 
 
 def _check_pair(plan: _Plan, pair: str | None) -> None:
@@ -377,13 +411,14 @@ def _write_epoch(tx: Transaction, request: SubmitCommit, plan: _Plan, now_ms: in
 
 
 def _write_devices(tx: Transaction, request: SubmitCommit, plan: _Plan, seq: int) -> None:
-    """Who is replaced by its own new leaf has neither left nor joined: it reads on from where it stood."""
+    """Who is replaced by its own new leaf reads on from where it stood; who had left joins anew."""
     removed = set(plan.removed)
     joined = {joiner.named for joiner in plan.joiners}
     for named in removed - joined:
         rooms.write_left(tx, request.room, named.device, seq)
-    for named in joined - removed:
-        rooms.write_joined(tx, request.room, named.account, named.device, seq)
+    for named in joined:
+        if named not in removed or rooms.has_left(tx, request.room, named.device):
+            rooms.write_joined(tx, request.room, named.account, named.device, seq)
 
 
 def _welcome(
@@ -415,10 +450,10 @@ def _accept_proposal(
     context: Context,
     caller: Caller,
     request: SubmitProposal,
-    checked: tuple[bytes, ReceivedProposal, int],
+    checked: tuple[bytes, ReceivedProposal, LeafDevice | None, int],
 ) -> First | None:
     """Return the entry, or None where another proposal came in between and the group must be read again."""
-    saved, received, revision = checked
+    saved, received, leaver, revision = checked
     row = tx.one("SELECT epoch, revision FROM rooms WHERE room = ?", request.room)
     if row is None:
         raise Problem("not-found", "there is no such room")
@@ -426,13 +461,17 @@ def _accept_proposal(
         raise wrong_epoch(row[0])
     if row[1] != revision:
         return None
+    if leaver is None:
+        rooms.require_participant_device(tx, caller.account, caller.device, request.room)
     _require_proposed_leaf(tx, context, caller, received)
     now_ms = context.now_ms()
     tx.run("UPDATE rooms SET revision = revision + 1 WHERE room = ?", request.room)
     tx.run("UPDATE room_groups SET public_group = ? WHERE room = ?", saved, request.room)
     topic = room_topic(request.room)
     seq = log.append(tx, topic, ProposalEvent(request.epoch, request.proposal, now_ms))
-    tx.touch(topic)  # a message of this batch may have an earlier seq and is written later
+    tx.touch(topic)  # a message of this batch may have an earlier seq and is written later; and a leaver reads no more
+    if leaver is not None:
+        rooms.write_left(tx, request.room, leaver.device, seq)
     return First(seq, now_ms)
 
 

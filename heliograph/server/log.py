@@ -66,8 +66,8 @@ def reserve_many(tx: Transaction, counts: Mapping[TopicId, int]) -> dict[TopicId
     Raises:
         Problem: `not-found`, there is no such topic.
     """
-    update_rows(tx, "UPDATE topics SET head = head + new.column2", "topics.topic = new.column1", list(counts.items()))
-    rows = select_rows(tx, "SELECT topic, head FROM topics WHERE topic IN", [(topic,) for topic in counts])
+    update_rows(tx, "UPDATE topics SET head = head + k.column2", "topics.topic = k.column1", list(counts.items()))
+    rows = select_rows(tx, "SELECT topic, head FROM topics", "topic = k.column1", [(topic,) for topic in counts])
     if len(rows) != len(counts):
         raise Problem("not-found", "there is no such topic")
     return {topic: head - counts[topic] + 1 for topic, head in rows}

@@ -163,14 +163,15 @@ def _standing(reader: Reader, messages: Sequence[Incoming]) -> Callable[[Incomin
     epochs = {
         room: (present, oldest)
         for room, present, oldest in select_rows(
-            reader, "SELECT room, epoch, oldest_epoch FROM rooms WHERE room IN", [(room,) for room in rooms_named]
+            reader, "SELECT room, epoch, oldest_epoch FROM rooms", "room = k.column1", [(room,) for room in rooms_named]
         )
     }
     members = {
         (room, device): left_seq
         for room, device, left_seq in select_rows(
             reader,
-            "SELECT room, device, left_seq FROM room_devices WHERE (room, device) IN",
+            "SELECT room, device, left_seq FROM room_devices",
+            "room = k.column1 AND device = k.column2",
             list({(one.room, one.device): None for one in messages}),
         )
     }

@@ -59,7 +59,8 @@ class Span(NamedTuple):
 
 
 def readable_span(reader: Reader, device: DeviceId, room: RoomId) -> Span:
-    """Return which entries of a room a device may read: from after the commit that added it to the one that removed it.
+    """Return which entries of a room a device may read: from after the commit that added it to the entry that put it
+    out, which is a commit that removes it or the proposal by which it leaves.
 
     Raises:
         Problem: `not-found`, the device has never been in the room's group.
@@ -74,7 +75,7 @@ def require_participant_device(reader: Reader, account: AccountId, device: Devic
     """Return the seq after which a device that is in the room's group reads.
 
     Raises:
-        Problem: `not-found`, the device has never been in it; `not-allowed`, it has been removed.
+        Problem: `not-found`, the device has never been in it; `not-allowed`, it has left or been removed.
     """
     row = reader.one(
         "SELECT joined_seq, left_seq FROM room_devices WHERE room = ? AND device = ? AND account = ?",
@@ -169,6 +170,17 @@ def write_joined(tx: Transaction, room: RoomId, account: AccountId, device: Devi
         account,
         seq,
     )
+
+
+def has_left(reader: Reader, room: RoomId, device: DeviceId) -> bool:
+    """Tell whether a device that was in a room's group has left it, or is leaving."""
+    sql = "SELECT 1 FROM room_devices WHERE room = ? AND device = ? AND left_seq IS NOT NULL"
+    return reader.one(sql, room, device) is not None
+
+
+def has_lost_a_device(reader: Reader, room: RoomId, after_seq: int) -> bool:
+    """Tell whether a device has left a room by an entry after `after_seq`."""
+    return reader.one("SELECT 1 FROM room_devices WHERE room = ? AND left_seq > ? LIMIT 1", room, after_seq) is not None
 
 
 def write_left(tx: Transaction, room: RoomId, device: DeviceId, seq: int) -> None:

@@ -71,7 +71,10 @@ def remember(tx: Transaction, room: RoomId, hashed_key: bytes, digest: bytes, fi
 def find_many(reader: Reader, keys: Sequence[tuple[RoomId, bytes]]) -> dict[tuple[RoomId, bytes], tuple[bytes, First]]:
     """Return the digest and first answer of each (room, hashed key) that is known."""
     rows = select_rows(
-        reader, "SELECT room, key_hash, digest, seq, accepted_at_ms FROM submissions WHERE (room, key_hash) IN", keys
+        reader,
+        "SELECT room, key_hash, digest, seq, accepted_at_ms FROM submissions",
+        "room = k.column1 AND key_hash = k.column2",
+        keys,
     )
     return {(room, key): (digest, First(seq, accepted_at_ms)) for room, key, digest, seq, accepted_at_ms in rows}
 

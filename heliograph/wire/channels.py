@@ -13,6 +13,7 @@ from heliograph.mls.suite import cipher_suite
 from heliograph.wire.accounts import Wire
 from heliograph.wire.encoding import decode_msgpack, encode_msgpack
 from heliograph.wire.ids import (
+    END,
     AccountId,
     AccountIdText,
     ChannelId,
@@ -38,7 +39,7 @@ MAX_SIGNED_SIZE_BYTES: Final = 24 * 1024
 
 ChannelRole = Literal["owner", "editor", "moderator"]
 ChannelState = Literal["open", "limited", "blocked"]
-LanguageTag = Annotated[str, msgspec.Meta(pattern="^[a-z]{2,3}(-[A-Za-z0-9]{2,8})*$", max_length=35)]
+LanguageTag = Annotated[str, msgspec.Meta(pattern=f"^[a-z]{{2,3}}(-[A-Za-z0-9]{{2,8}})*{END}", max_length=35)]
 Title = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
 Description = Annotated[str, msgspec.Meta(max_length=1024)]
 SignedBytes = Annotated[bytes, msgspec.Meta(min_length=1, max_length=MAX_SIGNED_SIZE_BYTES)]

@@ -26,16 +26,21 @@ Handle = NewType("Handle", str)
 RANDOM_ID_SIZE_BYTES: Final = 16
 ACCOUNT_HASH_SIZE_BYTES: Final = 32
 
-_BASE32_16 = "[a-z2-7]{26}"
-ACCOUNT_PATTERN: Final = "^a[a-z2-7]{52}$"
-DEVICE_PATTERN: Final = f"^d{_BASE32_16}$"
-ROOM_PATTERN: Final = f"^r{_BASE32_16}$"
-CHANNEL_PATTERN: Final = f"^c{_BASE32_16}$"
-TOPIC_PATTERN: Final = f"^[drc]{_BASE32_16}$"
-REPORT_PATTERN: Final = f"^rp{_BASE32_16}$"
-CASE_PATTERN: Final = f"^cs{_BASE32_16}$"
-DECISION_PATTERN: Final = f"^dc{_BASE32_16}$"
-HANDLE_PATTERN: Final = "^[a-z](?:[a-z0-9]|_(?=[a-z0-9])){2,31}$"
+# A pattern ends with END: `$` alone lets a last newline pass in Python, so that "alice\n" would be another "alice".
+END: Final = "$(?!\n)"
+
+# The last character carries the bits that are left over: there is one text for each id.
+_BASE32_16 = "[a-z2-7]{25}[aeimquy4]"
+_BASE32_32 = "[a-z2-7]{51}[aq]"
+ACCOUNT_PATTERN: Final = f"^a{_BASE32_32}{END}"
+DEVICE_PATTERN: Final = f"^d{_BASE32_16}{END}"
+ROOM_PATTERN: Final = f"^r{_BASE32_16}{END}"
+CHANNEL_PATTERN: Final = f"^c{_BASE32_16}{END}"
+TOPIC_PATTERN: Final = f"^[drc]{_BASE32_16}{END}"
+REPORT_PATTERN: Final = f"^rp{_BASE32_16}{END}"
+CASE_PATTERN: Final = f"^cs{_BASE32_16}{END}"
+DECISION_PATTERN: Final = f"^dc{_BASE32_16}{END}"
+HANDLE_PATTERN: Final = f"^[a-z](?:[a-z0-9]|_(?=[a-z0-9])){{2,31}}{END}"
 
 AccountIdText = Annotated[AccountId, msgspec.Meta(pattern=ACCOUNT_PATTERN)]
 DeviceIdText = Annotated[DeviceId, msgspec.Meta(pattern=DEVICE_PATTERN)]
@@ -47,8 +52,8 @@ CaseIdText = Annotated[CaseId, msgspec.Meta(pattern=CASE_PATTERN)]
 DecisionIdText = Annotated[DecisionId, msgspec.Meta(pattern=DECISION_PATTERN)]
 HandleText = Annotated[Handle, msgspec.Meta(pattern=HANDLE_PATTERN, max_length=32)]
 
-_DEVICE_URI = re.compile(r"mimi://([^/]{1,253})/d/([a-z2-7]{52})/([a-z2-7]{26})")
-_USER_URI = re.compile(r"mimi://([^/]{1,253})/u/([a-z2-7]{52})")
+_DEVICE_URI = re.compile(f"mimi://([^/]{{1,253}})/d/({_BASE32_32})/({_BASE32_16})")
+_USER_URI = re.compile(f"mimi://([^/]{{1,253}})/u/({_BASE32_32})")
 
 
 def base32_text(data: bytes) -> str:

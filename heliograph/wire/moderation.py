@@ -12,6 +12,7 @@ import msgspec
 from heliograph.wire.accounts import SecretText, Wire
 from heliograph.wire.channels import LanguageTag
 from heliograph.wire.ids import (
+    END,
     AccountId,
     CaseIdText,
     ChannelIdText,
@@ -41,9 +42,9 @@ Ground = Literal["illegal-content", "incompatible-content"]
 SubjectKind = Literal["post", "channel", "account", "room"]
 Verdict = Literal["proven", "unproven", "forged"]
 CaseState = Literal["new", "leased", "decided", "closed"]
-Category = Annotated[str, msgspec.Meta(pattern="^STATEMENT_CATEGORY_[A-Z_]{3,64}$")]
-Keyword = Annotated[str, msgspec.Meta(pattern="^KEYWORD_[A-Z_]{3,64}$")]
-CountryCode = Annotated[str, msgspec.Meta(pattern="^[A-Z]{2}$")]
+Category = Annotated[str, msgspec.Meta(pattern=f"^STATEMENT_CATEGORY_[A-Z_]{{3,64}}{END}")]
+Keyword = Annotated[str, msgspec.Meta(pattern=f"^KEYWORD_[A-Z_]{{3,64}}{END}")]
+CountryCode = Annotated[str, msgspec.Meta(pattern=f"^[A-Z]{{2}}{END}")]
 Explanation = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_EXPLANATION_LENGTH)]
 
 DSA_VISIBILITY: Final[dict[MeasureKind, str]] = {

@@ -10,7 +10,12 @@ The policy stands in the GroupContext, where all members and the hub see it, in 
 ```
 
 Roles are the fixed templates of draft-ietf-mimi-room-policy: 0 none, 1 banned, 2 member, 3 admin, 4 owner.
-A room's name, topic and picture are not here: the hub would read them.
+A room's name, topic and picture are not here: the hub would read them. Nothing else stands in the GroupContext but
+required_capabilities, so that nobody can put there what no member would look at.
+
+Who begins to take part comes with a device in the same commit: a key package is given only with consent, so nobody is
+listed in a room that they know nothing of. Who leaves proposes to remove its own account's devices; from then on every
+commit by a member takes them out, and any member may do it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,7 +25,7 @@ from typing import Final, Self
 
 from heliograph.mls.codec import Reader, Struct, Writer
 from heliograph.mls.errors import MLSError
-from heliograph.mls.extension import Extension, find
+from heliograph.mls.extension import Extension, RequiredCapabilities, find
 from heliograph.wire.ids import AccountId, parse_device_uri, parse_user_uri, user_uri
 from heliograph.wire.problems import Problem
 
@@ -30,6 +35,9 @@ FRANK_AAD: Final = 0x0020
 FRANKING_AGENT: Final = 0x0021
 PARTICIPANT_LIST: Final = 0x0022
 ROOM_KIND: Final = 0x8001
+_COMPONENTS: Final = frozenset({SAFE_AAD, FRANKING_AGENT, PARTICIPANT_LIST, ROOM_KIND})
+REQUIRED: Final = RequiredCapabilities(extension_types=(APP_DATA_DICTIONARY,)).to_extension()
+"""The one other extension of the GroupContext: what every member must understand."""
 
 MAX_PARTICIPANTS: Final = 500
 MAX_LEAVES: Final = 1000
@@ -115,11 +123,13 @@ class RoomPolicy:
         """Read the policy of a GroupContext.
 
         Raises:
-            Problem: `invalid-proposal`, the policy is absent or cannot be read.
+            Problem: `invalid-proposal`, the policy is absent or cannot be read, or something else stands beside it.
         """
         dictionary = find(extensions, APP_DATA_DICTIONARY)
         if dictionary is None:
             raise _refusal("the group has no policy")
+        if any(one != REQUIRED for one in extensions if one != dictionary):
+            raise _refusal("beside the policy the group context holds required_capabilities for it, and nothing else")
         try:
             return cls._decode(dictionary)
         except (MLSError, ValueError) as error:
@@ -134,9 +144,8 @@ class RoomPolicy:
         if ids != sorted(set(ids)):
             raise ValueError("components must be sorted and stand once")
         found = {component.component_id: component.data for component in components}
-        missing = {SAFE_AAD, FRANKING_AGENT, PARTICIPANT_LIST, ROOM_KIND} - found.keys()
-        if missing:
-            raise ValueError(f"component {min(missing):#06x} is missing")
+        if other := _COMPONENTS ^ found.keys():
+            raise ValueError(f"component {min(other):#06x} is missing or unknown")
         if found[SAFE_AAD] != b"\x02" + FRANK_AAD.to_bytes(2):
             raise ValueError("messages must carry frank_aad")
         if found[ROOM_KIND] not in (b"\x01", b"\x02"):
@@ -170,7 +179,8 @@ class Change:
 
     `committer` is the account that commits; `external` says that it does so from outside the group;
     `added` and `removed` are the device URIs of the leaves that come and go; `present` are the device URIs of
-    all leaves after the commit.
+    all leaves after the commit. `dropped` are those that their account no longer lists; `leaving` those that their
+    own account has proposed to remove in this epoch.
     """
 
     committer: AccountId
@@ -178,6 +188,8 @@ class Change:
     added: tuple[str, ...]
     removed: tuple[str, ...]
     present: tuple[str, ...]
+    dropped: frozenset[str] = frozenset()
+    leaving: frozenset[str] = frozenset()
 
 
 def check_change(before: RoomPolicy, after: RoomPolicy, change: Change) -> None:
@@ -187,11 +199,22 @@ def check_change(before: RoomPolicy, after: RoomPolicy, change: Change) -> None:
         Problem: `not-allowed`, the committer's role does not permit it; `invalid-proposal`, leaves and
             participants do not fit together.
     """
-    _check_fixed_parts(before, after)
-    _check_participants(before, after, change)
-    _check_leaves(after, change)
+    check_roles(before, after, change.committer)
+    _check_leaves(before, after, change)
     if change.external:
         _check_external(before, after, change)
+    else:
+        _check_removals(before, after, change)
+
+
+def check_roles(before: RoomPolicy, after: RoomPolicy, account: AccountId) -> None:
+    """Check that `account` may bring the policy from `before` to `after`, whichever devices come and go with it.
+
+    Raises:
+        Problem: `not-allowed`, `invalid-proposal`.
+    """
+    _check_fixed_parts(before, after)
+    _check_participants(before, after, account)
 
 
 def _check_fixed_parts(before: RoomPolicy, after: RoomPolicy) -> None:
@@ -207,15 +230,15 @@ def _check_fixed_parts(before: RoomPolicy, after: RoomPolicy) -> None:
         raise Problem("not-allowed", "a direct room has two people")
 
 
-def _check_participants(before: RoomPolicy, after: RoomPolicy, change: Change) -> None:
-    own = before.role(change.committer)
+def _check_participants(before: RoomPolicy, after: RoomPolicy, committer: AccountId) -> None:
+    own = before.role(committer)
     if own < Role.MEMBER:
         raise Problem("not-allowed", "only participants may commit")
     for account in before.participants.keys() | after.participants.keys():
         old, new = before.role(account), after.role(account)
         if old == new:
             continue
-        leaves_alone = account == change.committer and new in (Role.NONE, Role.MEMBER) and new < old
+        leaves_alone = account == committer and new in (Role.NONE, Role.MEMBER) and new < old
         if leaves_alone:
             continue
         if own < Role.ADMIN:
@@ -226,7 +249,7 @@ def _check_participants(before: RoomPolicy, after: RoomPolicy, change: Change) -
         raise Problem("not-allowed", "a room keeps at least one owner")
 
 
-def _check_leaves(after: RoomPolicy, change: Change) -> None:
+def _check_leaves(before: RoomPolicy, after: RoomPolicy, change: Change) -> None:
     if len(change.added) > MAX_ADDED_DEVICES or len(change.present) > MAX_LEAVES:
         raise _refusal(f"at most {MAX_ADDED_DEVICES} devices join at once, and {MAX_LEAVES} in all")
     if len(set(change.present)) != len(change.present):
@@ -235,6 +258,21 @@ def _check_leaves(after: RoomPolicy, change: Change) -> None:
     for uri in change.present:
         if _account_of(after.domain, uri) not in allowed:
             raise _refusal("a device of an account that takes no part cannot stand in the group")
+    brought = {_account_of(after.domain, uri) for uri in change.added}
+    if not after.present() - before.present() <= brought:
+        raise _refusal("who begins to take part comes with a device: add one of a claimed key package in this commit")
+
+
+def _check_removals(before: RoomPolicy, after: RoomPolicy, change: Change) -> None:
+    if not change.leaving <= set(change.removed):
+        raise _refusal("a device has proposed to leave: commit the pending leave")
+    if before.role(change.committer) >= Role.ADMIN:
+        return
+    for uri in change.removed:
+        account = _account_of(after.domain, uri)
+        stays = account in after.present() and uri not in change.dropped and uri not in change.leaving
+        if stays and account != change.committer:
+            raise Problem("not-allowed", "only admins and owners may remove the devices of others")
 
 
 def _check_external(before: RoomPolicy, after: RoomPolicy, change: Change) -> None:

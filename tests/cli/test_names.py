@@ -6,7 +6,7 @@ from heliograph.cli.failure import CommandError
 from heliograph.cli.names import NamedRoom
 from heliograph.wire.ids import AccountId, RoomId
 
-ACCOUNT = AccountId("a" + "b" * 52)
+ACCOUNT = AccountId("a" + "q" * 52)
 LAMPS = NamedRoom(RoomId("r" + "a" * 26), "Lamp night", "")
 LAMPS_TOO = NamedRoom(RoomId("r" + "b" * 26), "Lamp night", "")
 WITH_BOB = NamedRoom(RoomId("rc" + "c" * 25), "", "bob")

@@ -1,37 +1,16 @@
-import json
-import signal
 import socket
 import subprocess
-import sys
-from collections.abc import Generator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from heliograph.cli.exit_codes import ExitCode
-
-ROOT = Path(__file__).resolve().parents[2]
-WITHIN_S = 30
-
-
-@contextmanager
-def _served(data: Path, *settings: str) -> Generator[dict[str, Any]]:
-    """Run `heliograph serve` as a process; give what it announced; stop it and expect that it drains."""
-    command = (sys.executable, "-m", "heliograph.cli.app", "serve", "--data", str(data), "--listen", "127.0.0.1:0")
-    with subprocess.Popen((*command, "--json", *settings), cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        try:
-            yield json.loads(process.stdout.readline())
-        finally:
-            process.send_signal(signal.SIGTERM)
-            assert process.wait(WITHIN_S) == ExitCode.OK
+from tests.cli.served import HELIOGRAPH, ROOT, WITHIN_S, served
 
 
 def _refused(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        (sys.executable, "-m", "heliograph.cli.app", "serve", *arguments),
+        (*HELIOGRAPH, "serve", *arguments),
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -41,16 +20,16 @@ def _refused(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_new_server_announces_its_address_and_an_invitation_until_there_is_an_administrator(tmp_path: Path) -> None:
-    with _served(tmp_path / "data") as first:
+    with served(tmp_path / "data") as first:
         assert first["url"].startswith("http://127.0.0.1:")
-    with _served(tmp_path / "data") as second:
+    with served(tmp_path / "data") as second:
         assert second["first_invitation"] not in (None, first["first_invitation"])
 
 
 @pytest.mark.bad_input(130)
 def test_a_second_server_on_the_same_data_is_refused_as_busy(tmp_path: Path) -> None:
     data = tmp_path / "data"
-    with _served(data):
+    with served(data):
         told = _refused("--data", str(data), "--listen", "127.0.0.1:0")
     assert (told.returncode, told.stdout) == (ExitCode.BUSY, "")
     assert "another server is running" in told.stderr
@@ -67,7 +46,7 @@ def test_an_address_in_use_is_refused_by_name(tmp_path: Path) -> None:
 
 def test_a_server_keeps_the_domain_of_its_first_start(tmp_path: Path) -> None:
     data = tmp_path / "data"
-    with _served(data, "--domain", "one.example"):
+    with served(data, "--domain", "one.example"):
         pass
     told = _refused("--data", str(data), "--listen", "127.0.0.1:0", "--domain", "two.example")
     assert told.returncode == ExitCode.USAGE
@@ -77,7 +56,7 @@ def test_a_server_keeps_the_domain_of_its_first_start(tmp_path: Path) -> None:
 @pytest.mark.bad_input(126)
 def test_a_secret_that_others_can_read_is_refused(tmp_path: Path) -> None:
     data = tmp_path / "data"
-    with _served(data):
+    with served(data):
         pass
     secret = next((data / "secrets").iterdir())
     secret.chmod(0o644)

@@ -32,18 +32,33 @@ class Delivery:
     body: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Win:
+    """A commit that was acknowledged: it ended this epoch of the topic's group."""
+
+    topic: str
+    epoch: int
+    commit: bytes
+
+
 @dataclass(slots=True)
 class History:
     """Everything that a run saw. `final` holds each topic's entries as (seq, body), read after the last fault."""
 
     sends: list[Send] = field(default_factory=list[Send])
     deliveries: list[Delivery] = field(default_factory=list[Delivery])
+    wins: list[Win] = field(default_factory=list[Win])
     final: dict[str, list[tuple[int, bytes]]] = field(default_factory=dict[str, list[tuple[int, bytes]]])
 
 
 def violations(history: History) -> list[str]:
     """Return one line for each broken promise; none when all were kept."""
-    return [*_of_the_log(history), *_of_the_acknowledgements(history), *_of_the_readers(history)]
+    return [
+        *_of_the_log(history),
+        *_of_the_acknowledgements(history),
+        *_of_the_readers(history),
+        *_of_the_epochs(history),
+    ]
 
 
 def _of_the_log(history: History) -> Iterator[str]:
@@ -97,3 +112,12 @@ def _of_the_readers(history: History) -> Iterator[str]:
                 yield f"silent-gap: {reader} was given {topic} {after.seq} after {before.seq}"
         if deliveries[0].seq != 1 or deliveries[-1].seq != len(final.get(topic, {})):
             yield f"not-caught-up: {reader} was given {topic} {deliveries[0].seq} to {deliveries[-1].seq}"
+
+
+def _of_the_epochs(history: History) -> Iterator[str]:
+    winners: defaultdict[tuple[str, int], set[bytes]] = defaultdict(set)
+    for win in history.wins:
+        winners[win.topic, win.epoch].add(win.commit)
+    for (topic, epoch), commits in winners.items():
+        if len(commits) > 1:
+            yield f"two-winners: {topic} gave epoch {epoch} to {len(commits)} commits"

@@ -89,7 +89,7 @@ async def open_room(owner: Person, others: Sequence[Person]) -> RoomId:
 
 
 async def _offer(person: Person, owner: Person) -> None:
-    person.phone.bundles += await person.phone.publish(1)
+    await person.phone.publish(1)
     await person.phone.consent(owner.phone)
 
 

@@ -17,7 +17,7 @@ _HEAD = struct.Struct("=cIQQ")
 
 
 class Act(NamedTuple):
-    """One thing that was done to a file: w(rite), t(runcate), s(ync) or u(nlink)."""
+    """One thing that was done to a file: w(rite), t(runcate), s(ync), u(nlink) or r(ename; `data` is the new path)."""
 
     kind: str
     path: Path
@@ -74,6 +74,8 @@ def disk_after_cut(directory: Path, journal: Path) -> int:
         if act.kind == "u":
             durable.pop(act.path, None)
             pending.pop(act.path, None)
+        elif act.kind == "r":
+            _rename(durable, pending, act.path, Path(os.fsdecode(act.data)))
         elif act.kind == "s":
             contents = durable.setdefault(act.path, bytearray())
             for waiting in pending.pop(act.path, []):
@@ -85,6 +87,15 @@ def disk_after_cut(directory: Path, journal: Path) -> int:
     for shared_memory in directory.rglob("*-shm"):
         shared_memory.unlink()
     return sum(map(len, pending.values()))
+
+
+def _rename(durable: dict[Path, bytearray], pending: dict[Path, list[Act]], old: Path, new: Path) -> None:
+    for known in (durable, pending):
+        known.pop(new, None)
+    if old in durable:
+        durable[new] = durable.pop(old)
+    if old in pending:
+        pending[new] = [act._replace(path=new) for act in pending.pop(old)]
 
 
 def _apply(contents: bytearray, act: Act) -> None:

@@ -4,6 +4,8 @@
  * order in which it happened. After the process is killed, `power_cut.py` plays the journal back and leaves out what
  * no sync had made durable: that is the disk as a power cut would have left it. Directory entries count as durable.
  *
+ * A rename is written down with the new path as its data.
+ *
  * A record is: kind (1 byte), path length (4), offset (8), data length (8), path, data. Integers are in host order:
  * the journal never leaves the machine.
  */
@@ -131,6 +133,21 @@ ssize_t write(int fd, const void *data, size_t length) {
 TRUNCATE(ftruncate, off_t)
 TRUNCATE(ftruncate64, off64_t)
 
+static int within(const char *path) {
+    const char *directory = getenv("POWERCUT_DIR");
+    return directory && !strncmp(path, directory, strlen(directory));
+}
+
+int rename(const char *from, const char *to) {
+    static int (*real)(const char *, const char *);
+    if (!real) real = next("rename");
+    pthread_mutex_lock(&lock);
+    int result = real(from, to);
+    if (result == 0 && journal >= 0 && within(from)) record('r', from, 0, to, strlen(to));
+    pthread_mutex_unlock(&lock);
+    return result;
+}
+
 #define SYNC(name)                                                  \
     int name(int fd) {                                              \
         static int (*real)(int);                                    \
@@ -149,11 +166,9 @@ SYNC(fdatasync)
 int unlink(const char *path) {
     static int (*real)(const char *);
     if (!real) real = next("unlink");
-    const char *directory = getenv("POWERCUT_DIR");
     pthread_mutex_lock(&lock);
     int result = real(path);
-    if (result == 0 && journal >= 0 && directory && !strncmp(path, directory, strlen(directory)))
-        record('u', path, 0, NULL, 0);
+    if (result == 0 && journal >= 0 && within(path)) record('u', path, 0, NULL, 0);
     pthread_mutex_unlock(&lock);
     return result;
 }

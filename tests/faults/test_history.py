@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.faults.history import Delivery, History, Send, violations
+from tests.faults.history import Delivery, History, Send, Win, violations
 
 BODIES = [b"one", b"two", b"three", b"four", b"five"]
 Plant = Callable[[History], object]
@@ -16,6 +16,7 @@ def clean() -> History:
     return History(
         sends=[Send("r", body, float(seq), seq, seq + 0.5) for seq, body in numbered],
         deliveries=[Delivery("anna", 1, "r", seq, body) for seq, body in numbered],
+        wins=[Win("r", epoch, body) for epoch, body in numbered],
         final={"r": numbered},
     )
 
@@ -38,6 +39,7 @@ PLANTS: list[tuple[str, Plant]] = [
     ("differs-from-log", lambda history: history.deliveries.__setitem__(1, Delivery("anna", 1, "r", 2, b"forged"))),
     ("not-caught-up", lambda history: history.deliveries.pop()),
     ("not-caught-up", lambda history: history.deliveries.pop(0)),
+    ("two-winners", lambda history: history.wins.append(Win("r", 3, b"another"))),
 ]
 
 

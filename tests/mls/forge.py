@@ -34,7 +34,7 @@ from heliograph.mls.proposal import Add, ExternalInit, Proposal, ProposalOrRef, 
 from heliograph.mls.proposal_rules import Applied
 from heliograph.mls.ratchet_tree import RatchetTree
 from heliograph.mls.suite import Random, Secret
-from heliograph.mls.tree_math import LeafIndex, leaf_to_node
+from heliograph.mls.tree_math import leaf_to_node
 from heliograph.mls.treekem import PrivateKeys
 from heliograph.mls.welcome import seal_welcome
 from tests.mls.company import Person
@@ -214,6 +214,7 @@ class Forger:
         info: Callable[[GroupInfo], GroupInfo] = same,
         info_after_signing: Callable[[GroupInfo], GroupInfo] = same,
         path_secret: Callable[[bytes], bytes] = same,
+        with_path_secret: bool = True,
         welcome: Callable[[Welcome], Welcome] = same,
     ) -> "Invitation":
         """Add a newcomer honestly, then spoil the Welcome."""
@@ -254,7 +255,9 @@ class Forger:
             group_info=info_after_signing(group_info),
             schedule=schedule,
             sender=epoch.own_leaf_index,
-            steps=[replace(step, path_secret=Secret(path_secret(step.path_secret))) for step in steps],
+            steps=[
+                replace(step, path_secret=Secret(path_secret(step.path_secret))) for step in steps if with_path_secret
+            ],
             newcomers=newcomers,
         )
         return Invitation(MLSMessage(welcome(sealed)).encode(), built.epoch.tree, bundle)
@@ -328,8 +331,3 @@ def without_length(info: GroupInfo) -> GroupInfo:
 def by_value(*proposals: Proposal) -> list[ProposalOrRef]:
     """Name proposals by value."""
     return [ProposalOrRef(proposal=proposal) for proposal in proposals]
-
-
-def someone_else(group: Group) -> LeafIndex:
-    """Return the leaf of another member."""
-    return next(member.leaf_index for member in group.members() if member.leaf_index != group.own_leaf_index)

@@ -28,7 +28,14 @@ from heliograph.mls.proposal import Add, ExternalInit, Proposal, ProposalOrRef, 
 from heliograph.mls.proposal_rules import SentProposal, apply
 from heliograph.mls.public_group import PublicGroup
 from heliograph.mls.ratchet_tree import RatchetTree
-from heliograph.mls.suite import CipherSuite, HPKECiphertext, Random, SignatureKeyPair, cipher_suite
+from heliograph.mls.suite import (
+    AEAD_TAG_LENGTH,
+    CipherSuite,
+    HPKECiphertext,
+    Random,
+    SignatureKeyPair,
+    cipher_suite,
+)
 from heliograph.mls.tree_math import LeafIndex
 
 NOW_S = 1_790_000_000
@@ -36,6 +43,7 @@ DAY_S = 86_400
 GROUP_ID = b"a group"
 LIFETIME = Lifetime(NOW_S - 3600, NOW_S + 30 * DAY_S)
 CAPABILITIES = Capabilities(cipher_suites=(1, 2, 3))
+KEM_OUTPUT = bytes([9]) + bytes(31)
 
 Change = Callable[[LeafNode], LeafNode]
 
@@ -151,8 +159,9 @@ def update_path(
     )
     signed = change(leaf_node).sign(suite, client.keys.private, GROUP_ID, index)
     new = {2 * leaf for leaf in added}
+    sealed = HPKECiphertext(client.fresh_key(), bytes(suite.hash_length + AEAD_TAG_LENGTH))
     nodes = tuple(
-        UpdatePathNode(key, (HPKECiphertext(b"kem", b"sealed"),) * len(set(tree.resolution(child)) - new))
+        UpdatePathNode(key, (sealed,) * len(set(tree.resolution(child)) - new))
         for key, (_, child) in zip(keys, steps, strict=True)
     )
     return UpdatePath(signed, nodes)
@@ -226,7 +235,7 @@ def external_commit_message(
     change_leaf: Change = same,
 ) -> bytes:
     """Return a joiner's external commit, by default with an ExternalInit alone."""
-    listed = [ExternalInit(b"kem output")] if proposals is None else list(proposals)
+    listed = [ExternalInit(client.fresh_key())] if proposals is None else list(proposals)
     removed = [proposal.removed for proposal in listed if isinstance(proposal, Remove)]
     tree, _ = group.tree.apply(updated={}, removed=set(removed), added=())
     tree, place = tree.reserve_leaf()

@@ -6,12 +6,12 @@ from itertools import pairwise
 import pytest
 
 from heliograph.mls.credential import Credential
-from heliograph.mls.errors import MLSError, StateError, VerificationError
+from heliograph.mls.errors import MLSError, StateError, ValidationError, VerificationError
 from heliograph.mls.extension import ApplicationId, Extension, ExtensionType
 from heliograph.mls.group import PAST_EPOCHS, LeafChanges, ReceivedApplication
 from heliograph.mls.leaf_node import Capabilities
 from heliograph.mls.proposal import Add, GroupContextExtensions, Remove
-from heliograph.mls.suite import Random
+from heliograph.mls.suite import Ed25519, Random
 from heliograph.mls.tree_math import LeafIndex
 from tests.mls.company import Company, Person
 
@@ -151,6 +151,26 @@ def test_a_proposal_that_cannot_stand_beside_others_does_not_block_the_group(fiv
     assert len(pending.group.members()) == 5
 
 
+@pytest.mark.rule("RFC 9420 §12.4")
+def test_a_flood_of_proposals_that_clash_costs_each_signature_once(five: Company, monkeypatch: pytest.MonkeyPatch):
+    packages = [five.person(f"ghost {number}").key_package().key_package for number in range(20)]
+    for package in packages * 2:
+        five.propose(five["ben" if package in packages[:10] else "cleo"], Add(package))
+    five.propose(five["dan"], Add(packages[0]))
+    verified: list[bytes] = []
+    verify = Ed25519.verify
+
+    def counted(self: Ed25519, public: bytes, message: bytes, signature: bytes) -> None:
+        verified.append(signature)
+        verify(self, public, message, signature)
+
+    monkeypatch.setattr(Ed25519, "verify", counted)
+    pending = five["ada"].commit()
+    assert len(pending.group.members()) == 25
+    # The leaf's and the key package's, for each of the proposals that wait.
+    assert len(verified) <= 2 * len(five["ada"].group.pending_proposals)
+
+
 def test_pending_proposals_end_with_their_epoch(two: Company):
     two.propose(two["ben"])
     two.commit(two["ada"])
@@ -164,6 +184,25 @@ def test_a_member_that_hears_its_own_proposal_again_changes_nothing(two: Company
     assert two["ada"].group.rows() == before
 
 
+@pytest.mark.rule("RFC 9420 §12.4.2")
+def test_a_member_that_lost_its_own_proposal_learns_it_again_and_follows_its_commit(five: Company):
+    ada, saved = five["ada"], five["ada"].group
+    message = five.propose(ada, Remove(five["eve"].leaf))
+    ada.held = saved
+    ada.receive(message)
+    five.commit(five["ben"])
+    five.check_agreement()
+
+
+@pytest.mark.rule("RFC 9420 §12.1.2")
+def test_a_member_that_lost_the_keys_of_its_own_update_says_so(two: Company):
+    ada, saved = two["ada"], two["ada"].group
+    message = two.propose(ada)
+    ada.held = saved
+    with pytest.raises(StateError, match="keys are gone"):
+        ada.receive(message)
+
+
 def test_credential_and_signature_key_change_with_a_commit(two: Company):
     fresh = two.suite.generate_signature_key(two.random)
     changes = LeafChanges(
@@ -174,6 +213,21 @@ def test_credential_and_signature_key_change_with_a_commit(two: Company):
     assert two["ben"].group.tree.leaf(two["ada"].leaf) == two["ada"].group.own_leaf
     assert two["ada"].group.own_leaf.signature_key == fresh.public
     two.check_agreement()
+
+
+@pytest.mark.rule("RFC 9420 §7.3")
+@pytest.mark.parametrize(
+    "changes",
+    [
+        LeafChanges(extensions=(Extension(PRIVATE_EXTENSION, b""),)),
+        LeafChanges(capabilities=Capabilities(cipher_suites=(2,))),
+        LeafChanges(capabilities=Capabilities(credentials=())),
+        LeafChanges(credential=Credential(7, b"of a type that nobody reads")),
+    ],
+)
+def test_a_commit_whose_own_leaf_all_others_would_refuse_is_not_made(changes: LeafChanges, two: Company):
+    with pytest.raises(ValidationError):
+        two["ada"].commit(changes=changes)
 
 
 @pytest.mark.rule("RFC 9420 §12.1.7")

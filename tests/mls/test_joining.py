@@ -82,6 +82,12 @@ def test_a_welcome_with_a_wrong_path_secret_is_refused(forger: Forger, ada: Pers
         accept(forger.welcome(ada, joiner, path_secret=flipped), joiner)
 
 
+@pytest.mark.rule("RFC 9420 §12.4.3.1")
+def test_a_welcome_that_withholds_the_path_secret_is_refused(forger: Forger, ada: Person, joiner: Person):
+    with pytest.raises(ValidationError, match="no path secret"):
+        accept(forger.welcome(ada, joiner, with_path_secret=False), joiner)
+
+
 @pytest.mark.rule("RFC 9420 §12.4.3.3")
 def test_a_welcome_with_another_tree_is_refused(company: Company, forger: Forger, ada: Person, joiner: Person):
     invitation = forger.welcome(ada, joiner)

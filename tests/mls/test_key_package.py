@@ -1,5 +1,6 @@
 """Key packages and leaf nodes: every rule of RFC 9420 §7.3 and §10.1 that concerns them alone, by its refusal."""
 
+import contextlib
 import datetime
 from collections.abc import Callable
 from dataclasses import replace
@@ -308,6 +309,18 @@ def test_a_chain_without_a_readable_certificate_is_refused():
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     with pytest.raises(ValidationError, match="does not use"):
         Credential.x509((certificate(key),)).check_key(b"")
+
+
+@pytest.mark.rule("RFC 9420 §5.3")
+@pytest.mark.filterwarnings("ignore:Parsed a serial number")
+def test_every_flipped_bit_of_a_certificate_is_refused_or_read_but_never_crashes():
+    key = ed25519.Ed25519PrivateKey.from_private_bytes(b"\5" * 32)
+    der = certificate(key)
+    for bit in range(8 * len(der)):
+        spoiled = bytearray(der)
+        spoiled[bit // 8] ^= 1 << bit % 8
+        with contextlib.suppress(ValidationError):
+            Credential.x509((bytes(spoiled),)).check_key(key.public_key().public_bytes_raw())
 
 
 def test_a_basic_credential_claims_no_key():

@@ -411,6 +411,15 @@ def test_a_member_cannot_commit_an_external_init(forger: Forger, ben: Person):
         ben.receive(forger.commit([ExternalInit(b"k" * 32)]))
 
 
+@pytest.mark.rule("RFC 9420 §12.1.6")
+def test_a_member_cannot_propose_an_external_init(forger: Forger, ada: Person, ben: Person):
+    init = ExternalInit(bytes([9]) + bytes(31))
+    with pytest.raises(ValidationError, match="outside an external commit"):
+        ben.receive(forger.public(forger.signed(init)))
+    with pytest.raises(ValidationError, match="outside an external commit"):
+        ada.propose(init)
+
+
 @pytest.mark.rule("RFC 9420 §11.1")
 def test_extensions_that_a_member_does_not_support_are_refused(forger: Forger, ada: Person, ben: Person):
     unknown = GroupContextExtensions((Extension(0xF00D, b""),))

@@ -129,7 +129,7 @@ def test_only_adds_and_psks_need_no_path(members: list[honest.Client], tree: Rat
     assert applied(tree, remove(1)).path_required
     assert applied(tree, by(1, Update(members[1].update(1)))).path_required
     assert applied(tree, GroupContextExtensions(())).path_required
-    assert applied(tree, ExternalInit(b"x"), committer=None).path_required
+    assert applied(tree, ExternalInit(honest.KEM_OUTPUT), committer=None).path_required
 
 
 @pytest.mark.rule("RFC 9420 §12.1.7")
@@ -322,7 +322,7 @@ def test_a_reinit_stands_alone(tree: RatchetTree):
 
 @pytest.mark.rule("RFC 9420 §12.2")
 def test_a_member_does_not_commit_an_external_init(tree: RatchetTree):
-    refuse("contains an ExternalInit", tree, ExternalInit(b"kem"))
+    refuse("contains an ExternalInit", tree, ExternalInit(honest.KEM_OUTPUT))
 
 
 @pytest.mark.rule("RFC 9420 §12.2")
@@ -378,17 +378,23 @@ def test_a_newcomer_supports_the_extensions_of_the_group(members: list[honest.Cl
 @pytest.mark.rule("RFC 9420 §12.2")
 @pytest.mark.rule("RFC 9420 §12.4.3.2")
 def test_an_external_commit_has_exactly_one_external_init(tree: RatchetTree):
-    init = ExternalInit(b"kem")
+    init = ExternalInit(honest.KEM_OUTPUT)
     assert applied(tree, init, committer=None).external_init == init
     for wrong in ((), (remove(1),), (init, init)):
         refuse("exactly one ExternalInit", tree, *wrong, committer=None)
+
+
+@pytest.mark.rule("RFC 9420 §8.3")
+@pytest.mark.parametrize("kem_output", [b"", bytes(32), honest.KEM_OUTPUT[:-1], honest.KEM_OUTPUT + b"\0"])
+def test_an_external_init_that_no_member_could_open_is_refused_by_all(kem_output: bytes, tree: RatchetTree):
+    refuse("kem_output", tree, ExternalInit(kem_output), committer=None)
 
 
 @pytest.mark.rule("RFC 9420 §12.2")
 def test_an_external_commit_removes_at_most_one_leaf_and_does_nothing_else(
     members: list[honest.Client], tree: RatchetTree
 ):
-    init = ExternalInit(b"kem")
+    init = ExternalInit(honest.KEM_OUTPUT)
     assert applied(tree, init, remove(1), committer=None).removed[0].leaf_index == 1
     refuse("several Removes", tree, init, remove(1), remove(2), committer=None)
     for other in (

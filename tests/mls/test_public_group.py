@@ -299,7 +299,7 @@ def test_a_commit_with_an_invalid_list_is_refused(members: list[honest.Client], 
     refuse("removes the committer", remove(0))
     refuse("same leaf twice", remove(1), remove(1))
     refuse("already in the group", honest.add_of(members[1]))
-    refuse("contains an ExternalInit", ExternalInit(b"kem"))
+    refuse("contains an ExternalInit", ExternalInit(honest.KEM_OUTPUT))
     refuse("does not support", UnknownProposal(0xF001, b""))
 
 
@@ -427,7 +427,7 @@ def test_a_full_tree_grows_for_a_joiner(members: list[honest.Client]):
 
 @pytest.mark.rule("RFC 9420 §12.2")
 def test_a_member_that_lost_its_state_takes_its_own_place(members: list[honest.Client], group: PublicGroup):
-    proposals = [ExternalInit(b"kem"), remove(1)]
+    proposals = [ExternalInit(honest.KEM_OUTPUT), remove(1)]
     after, summary = group.receive_commit(honest.external_commit_message(members[1], group, proposals), now_s=NOW_S)
     assert (summary.committer, [member.leaf_index for member in summary.removed]) == (1, [1])
     assert [member.leaf_index for member in summary.added] == [1]
@@ -436,7 +436,7 @@ def test_a_member_that_lost_its_state_takes_its_own_place(members: list[honest.C
 
 @pytest.mark.rule("RFC 9420 §12.2")
 def test_a_resync_cannot_push_another_member_out(members: list[honest.Client], group: PublicGroup):
-    proposals = [ExternalInit(b"kem"), remove(1)]
+    proposals = [ExternalInit(honest.KEM_OUTPUT), remove(1)]
     message = honest.external_commit_message(members[5], group, proposals)
     refuse_commit(group, message, "another client")
 
@@ -451,7 +451,7 @@ def test_an_external_commit_without_path_or_external_init_is_refused(members: li
 def test_an_external_commit_is_signed_with_the_key_of_its_path(members: list[honest.Client], group: PublicGroup):
     tree, place = group.tree.reserve_leaf()
     path = honest.update_path(members[5], place, tree)
-    content = honest.commit_of([ExternalInit(b"kem")], (), path)
+    content = honest.commit_of([ExternalInit(honest.KEM_OUTPUT)], (), path)
     sender = Sender(SenderType.NEW_MEMBER_COMMIT)
     forged = honest.framed(members[6], sender, group, content)
     refuse_commit(group, honest.travelling(forged), "signature", VerificationError)

@@ -5,12 +5,13 @@ from dataclasses import replace
 
 import pytest
 
+from heliograph.mls import tree_math
 from heliograph.mls.codec import Writer
 from heliograph.mls.errors import DecodeError, ValidationError, VerificationError
 from heliograph.mls.extension import Extension, RequiredCapabilities
 from heliograph.mls.group_context import GroupContext
 from heliograph.mls.leaf_node import Capabilities, Credential, LeafNode, Lifetime
-from heliograph.mls.parent_node import ParentNode
+from heliograph.mls.parent_node import ParentNode, parent_hash
 from heliograph.mls.proposal import Add, Remove, Update, decode_proposal
 from heliograph.mls.ratchet_tree import MAX_LEAVES, RatchetTree
 from heliograph.mls.suite import Random, cipher_suite
@@ -257,6 +258,9 @@ def test_a_tree_has_a_largest_size(members: list[honest.Client]):
     leaf = members[0].bundle().key_package.leaf_node
     with pytest.raises(DecodeError, match="more leaves"):
         RatchetTree.decode(vector_of(b"\0" * (2 * MAX_LEAVES), node_bytes(leaf)))
+    # The surplus is not even read: what stands in it is no node.
+    with pytest.raises(DecodeError, match="more leaves"):
+        RatchetTree.decode(vector_of(b"\0" * (2 * MAX_LEAVES - 1), b"\xff" * 1000))
     full = RatchetTree([leaf] * (2 * MAX_LEAVES - 1))
     with pytest.raises(ValidationError, match="as many leaves"):
         full.add_leaf(leaf)
@@ -316,6 +320,22 @@ def test_a_parent_node_that_no_member_vouches_for_is_refused(tree: RatchetTree, 
 def test_a_parent_node_put_above_members_who_never_made_it_is_refused(tree: RatchetTree):
     assert tree.is_blank(NodeIndex(5))
     refuse(changed(tree, 5, ParentNode(b"\x09" * 32)), "parent-hash")
+
+
+@pytest.mark.rule("RFC 9420 §7.7")
+@pytest.mark.rule("RFC 9420 §7.9.2")
+@pytest.mark.parametrize("width", [2, 4])
+def test_a_parent_node_above_an_empty_half_is_refused_even_when_its_maker_signed_for_it(
+    width: int, members: list[honest.Client]
+):
+    # Such a tree is wider than its leaves need, so whoever saves it after the root is blanked would save another.
+    nodes = [member.bundle().key_package.leaf_node for member in members[: width // 2]]
+    wide = RatchetTree([node for leaf in (*nodes, *[None] * len(nodes)) for node in (leaf, None)][:-1])
+    unmerged = tuple(map(LeafIndex, range(1, len(nodes))))
+    top = ParentNode(members[0].fresh_key(), unmerged_leaves=unmerged)
+    carried = parent_hash(SUITE, top, wide.tree_hash(SUITE, tree_math.right(tree_math.root(width))))
+    signed = honest.resigned(members[0], honest.update_path(members[0], 0, wide).leaf_node, 0, parent_hash=carried)
+    refuse(changed(wide.set_leaf(LeafIndex(0), signed), tree_math.root(width), top), "empty subtree")
 
 
 @pytest.mark.rule("RFC 9420 §7.1")

@@ -127,6 +127,22 @@ def test_a_path_has_one_ciphertext_for_each_receiver_also_below_blank_nodes(
 
 
 @pytest.mark.rule("RFC 9420 §7.6")
+@pytest.mark.parametrize(
+    "spoiled", [{"kem_output": b""}, {"kem_output": bytes(33)}, {"ciphertext": b""}, {"ciphertext": bytes(47)}]
+)
+def test_a_ciphertext_that_its_one_receiver_could_not_open_is_refused_by_all(
+    spoiled: dict[str, bytes], members: list[honest.Client], group: PublicGroup
+):
+    def change(path: UpdatePath) -> UpdatePath:
+        last = path.nodes[-1]
+        sealed = (replace(last.encrypted_path_secret[0], **spoiled), *last.encrypted_path_secret[1:])
+        return replace(path, nodes=(*path.nodes[:-1], replace(last, encrypted_path_secret=sealed)))
+
+    message = honest.commit_message(members[0], 0, group, change_path=change)
+    refuse_commit(group, message, "no receiver could open")
+
+
+@pytest.mark.rule("RFC 9420 §7.6")
 def test_a_path_has_no_ciphertext_for_those_whom_the_commit_adds(members: list[honest.Client], group: PublicGroup):
     add = honest.add_of(members[5])
     message = honest.commit_message(members[0], 0, group, [add])

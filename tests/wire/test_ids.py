@@ -1,10 +1,13 @@
 """Identifiers: what they look like, and that no text but their own form passes for one."""
 
 import re
+from typing import Any
 
+import msgspec
 import pytest
 
-from heliograph.wire import ids
+from heliograph.wire import accounts, channels, ids, moderation
+from heliograph.wire.operations import OPERATIONS
 
 SIXTEEN = bytes(range(16))
 
@@ -43,6 +46,63 @@ def test_a_text_that_is_no_device_uri_is_refused(uri: str) -> None:
 def test_base32_that_is_not_canonical_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"base32|Non-base32|padding"):
         ids.base32_bytes(text)
+
+
+def patterns() -> set[str]:
+    """Return every pattern that a field of the contract is held to."""
+    schemas = msgspec.json.schema_components([one.request for one in OPERATIONS.values()])
+    found: set[str] = set()
+
+    def walk(value: Any) -> None:
+        if isinstance(value, dict):
+            members: dict[str, Any] = value
+            if isinstance(members.get("pattern"), str):
+                found.add(members["pattern"])
+            value = list(members.values())
+        for one in value if isinstance(value, list | tuple) else ():
+            walk(one)
+
+    walk(list(schemas))
+    return found
+
+
+@pytest.mark.bad_input(109)
+def test_no_pattern_of_the_contract_lets_a_last_newline_pass() -> None:
+    assert len(found := patterns()) > 10
+    assert [one for one in sorted(found) if not one.endswith(ids.END)] == []
+
+
+@pytest.mark.bad_input(109)
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        (ids.HandleText, "alice"),
+        (ids.AccountIdText, ids.account_id(bytes(32))),
+        (ids.DeviceIdText, ids.device_id(SIXTEEN)),
+        (ids.RoomIdText, ids.room_id(SIXTEEN)),
+        (ids.TopicIdText, ids.channel_id(SIXTEEN)),
+        (ids.CaseIdText, ids.case_id(SIXTEEN)),
+        (channels.LanguageTag, "pt-BR"),
+        (moderation.CountryCode, "PT"),
+    ],
+)
+def test_a_text_with_a_newline_after_it_is_another_text_and_refused(kind: Any, text: str) -> None:
+    assert msgspec.convert(text, kind) == text
+    for spoilt in (text + "\n", "\n" + text, text + "\n\n", text + "\r"):
+        with pytest.raises(msgspec.ValidationError):
+            msgspec.convert(spoilt, kind)
+
+
+def test_an_id_has_one_text_only() -> None:
+    """The bits that base32 has left over are zero; another text of the same bytes is no id."""
+    for account in ("a" + "a" * 51 + "b", "a" + "z" * 52):
+        with pytest.raises(msgspec.ValidationError):
+            msgspec.convert({"account": account}, accounts.AccountRequest)
+        with pytest.raises(ValueError, match="user URI"):
+            ids.parse_user_uri(f"mimi://h/u/{account[1:]}")
+    for room in ("r" + "a" * 25 + "b", "r" + "z" * 26):
+        with pytest.raises(msgspec.ValidationError):
+            msgspec.convert(room, ids.RoomIdText)
 
 
 @pytest.mark.bad_input(105)

@@ -30,7 +30,7 @@ from heliograph.wire.channels import (
     decode_post,
 )
 from heliograph.wire.ids import CaseId, TopicId
-from heliograph.wire.moderation import Decided, Measure, MeasureKind
+from heliograph.wire.moderation import Decided, Measure, MeasureKind, ReportPublic
 from heliograph.wire.operations import OPERATIONS
 from heliograph.wire.problems import Problem
 from heliograph.wire.rooms import ReadTopic
@@ -153,6 +153,7 @@ def _requests(broadcast: Broadcast, random: Random) -> dict[str, Wire]:
         "get_post": GetPost(channel, post),
         "follow": ChannelRequest(channel),
         "read_topic": ReadTopic(TopicId(channel)),
+        "report_public": ReportPublic(channel, story.FRAUD_CATEGORY, story.FRAUD_EXPLANATION, good_faith=True),
     }
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+import sys
 import tempfile
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -20,10 +21,16 @@ from heliograph.cli.failure import CommandError
 from heliograph.cli.output import AsJson, Output
 from heliograph.cli.store_path import private_folder
 from heliograph.client.device import first_of
+from heliograph.client.errors import ClientError
+from heliograph.mls.errors import MLSError
+from heliograph.wire.problems import Problem
 
 HELP = "Play the whole story with real keys, processes and sockets: a room, a channel, reports, a block, a proof."
 
 MAX_FOLLOWERS = 2000
+DEMO_WITHIN_S = 600
+FILES_OF_A_FOLLOWER = 8
+OTHER_FILES = 256
 
 
 def demo_command(
@@ -35,22 +42,35 @@ def demo_command(
 ) -> None:
     """Play the demo."""
     narrator = Narrator(Output(as_json=as_json))
+    _allow_many_files(followers)
     with _folder(keep) as folder:
         try:
             asyncio.run(_play(narrator, folder, followers))
-        except BaseExceptionGroup as group:
-            error = first_of(group)
-            if not isinstance(error, WrongOutcome):
-                raise error from group
+        except Exception as failure:
+            error = first_of(failure) if isinstance(failure, ExceptionGroup) else failure
             narrator.end(ok=False, wrong=str(error))
-            raise CommandError(ExitCode.FAILED, str(error)) from None
-        except WrongOutcome as error:
-            narrator.end(ok=False, wrong=str(error))
-            raise CommandError(ExitCode.FAILED, str(error)) from None
+            if not isinstance(error, (WrongOutcome, TimeoutError, Problem, ClientError, MLSError)):
+                raise error from failure
+            raise CommandError(ExitCode.FAILED, str(error) or f"not done within {DEMO_WITHIN_S} s") from None
+
+
+def _allow_many_files(followers: int) -> None:
+    """Every follower has a store and sockets open; many systems allow a process 1024 files unless it asks."""
+    if sys.platform == "win32":
+        return
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OTHER_FILES + FILES_OF_A_FOLLOWER * followers
+    if soft < wanted:
+        if hard != resource.RLIM_INFINITY and hard < wanted:
+            allowed = (hard - OTHER_FILES) // FILES_OF_A_FOLLOWER
+            raise CommandError(ExitCode.USAGE, f"--followers {followers}: this system allows at most {max(allowed, 0)}")
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 async def _play(narrator: Narrator, folder: Path, followers: int) -> None:
-    async with open_stage(narrator, folder, followers) as stage:
+    async with asyncio.timeout(DEMO_WITHIN_S), open_stage(narrator, folder, followers) as stage:
         narrator.event(
             f"A server runs at {stage.server.url}, process {stage.server.pid}. Its limits for one address are raised, "
             "because everyone in this demo comes from one address",
@@ -73,9 +93,9 @@ async def _play(narrator: Narrator, folder: Path, followers: int) -> None:
 @contextmanager
 def _folder(keep: Path | None) -> Generator[Path]:
     if keep is not None:
-        if keep.exists() and any(keep.iterdir()):
+        if keep.is_dir() and any(keep.iterdir()):
             raise CommandError(ExitCode.USAGE, f"--keep {keep}: the folder is not empty")
-        yield private_folder(keep)
+        yield private_folder(keep).resolve()
         return
     folder = Path(tempfile.mkdtemp(prefix="heliograph-demo-"))
     try:

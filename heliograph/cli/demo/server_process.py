@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
@@ -79,11 +78,6 @@ class ServerProcess:
 def heliograph_command() -> tuple[str, ...]:
     """Return the command that runs this same program as another process."""
     return (sys.executable, "-m", "heliograph.cli.app")
-
-
-def isolated_environment(home: Path) -> dict[str, str]:
-    """Return the environment of a process that knows one device only."""
-    return {**os.environ, "HELIOGRAPH_HOME": str(home)}
 
 
 async def first_line(process: Process, within_s: float) -> dict[str, Any] | None:

@@ -84,7 +84,7 @@ THREAT: Final = Chapter((("erin", "Carol, pay me by nine or your lamps will burn
 # Bob claims that Alice wrote the second, with the stamp of the first. Both have the same length in bytes, so that
 # nothing but the words differs.
 TRUE_WORDS: Final = "Nothing that you would want to know."
-FORGED_WORDS: Final = "Nothing but lies from me, as usual.."
+FORGED_WORDS: Final = "Nothing. You are a liar and a thief."
 
 THREAT_CATEGORY: Final = "STATEMENT_CATEGORY_CYBER_VIOLENCE"
 THREAT_KEYWORD: Final = "KEYWORD_CYBER_BULLYING_INTIMIDATION"

@@ -172,7 +172,7 @@ CREATE TABLE room_devices (
     device TEXT NOT NULL,        -- devices.device: has, or last had, a leaf in the group
     account TEXT NOT NULL,       -- accounts.account
     joined_seq INTEGER NOT NULL, -- the entry that added it: it reads what comes after
-    left_seq INTEGER,            -- the entry that removed it: it reads up to here; NULL while it is in
+    left_seq INTEGER,            -- the entry that removed it, or by which it leaves: the last it reads; NULL while in
     PRIMARY KEY (room, device)
 ) STRICT;
 CREATE INDEX room_devices_by_device ON room_devices (device);
