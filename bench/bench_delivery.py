@@ -1,16 +1,18 @@
 """What a sealed, stamped, durable message costs the server, beside a relay that only forwards the same frames.
 
-Two loads, each put on both contenders in turn:
+Three loads, each put on both contenders in turn:
 
-    talk      64 senders in 32 rooms of two, each with one message under way: acknowledged, then the next
+    talk      64 senders in 16 rooms of four, each with one message under way: acknowledged, then the next
+    pairs     the same in 32 rooms of two: the least that a message can do for its cost
     fan-out   one sender in a room of 100, all of them connected, one message under way
 
 Both contenders get the same frames (a sealed message of 500 bytes each), answer each to its sender, and write it to
 every socket of its room, the sender's own among them. What is measured is the processor time, user and system, that
-the contender's process spent, over the messages (talk) or the deliveries (fan-out) that it made.
+the contender's process spent, over the messages (talk, pairs) or the deliveries (fan-out) that it made.
 """
 
 import asyncio
+import itertools
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
+from typing import TypeVar
 
 import uvloop
 
@@ -31,13 +34,12 @@ from heliograph.wire.ids import RoomId, room_id, room_uri
 from tests.faults.people import Person, open_room, people, submission
 from tests.faults.server_process import ServerProcess, generous_limits_file, serving
 
-SENDERS = 64
-MESSAGES_A_SENDER = 250
 MEMBERS = 100
-FANNED_OUT_MESSAGES = 200
 CIPHERTEXT_SIZE_BYTES = 500
 EPOCH = 1
 US_A_SECOND = 1e6
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,20 +105,42 @@ async def check_stamp(sender: Person, line: ServerLine, room: RoomId) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Contender:
-    """One of the two, with everybody connected."""
+class Load:
+    """What senders do: so many messages each, in rooms of so many people of whom so many send."""
 
-    pairs: Sequence[Room]
-    crowd: Room
+    rooms: int
+    people_a_room: int
+    senders_a_room: int
+    messages_each: int
+
+    @property
+    def messages(self) -> int:
+        """How many messages are sent in all."""
+        return self.rooms * self.senders_a_room * self.messages_each
+
+    @property
+    def deliveries(self) -> int:
+        """How many entries are written to sockets in all."""
+        return self.messages * self.people_a_room
+
+
+LOADS = {
+    "talk": Load(rooms=16, people_a_room=4, senders_a_room=4, messages_each=250),
+    "pairs": Load(rooms=32, people_a_room=2, senders_a_room=2, messages_each=250),
+    "fan-out": Load(rooms=1, people_a_room=MEMBERS, senders_a_room=1, messages_each=200),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """One of the two, with everybody connected to the rooms of every load."""
+
+    rooms: Mapping[str, Sequence[Room]]
     cpu_s: Callable[[], float]
 
-    async def talk(self) -> Spent:
-        """Play the first load."""
-        return await play(self.pairs, MESSAGES_A_SENDER, self.cpu_s)
-
-    async def fan_out(self) -> Spent:
-        """Play the second load."""
-        return await play([self.crowd], FANNED_OUT_MESSAGES, self.cpu_s)
+    async def play(self, load: str) -> Spent:
+        """Play a load by its name."""
+        return await play(self.rooms[load], LOADS[load].messages_each, self.cpu_s)
 
 
 async def connect_to_server(folder: Path, stack: AsyncExitStack) -> Contender:
@@ -124,55 +148,89 @@ async def connect_to_server(folder: Path, stack: AsyncExitStack) -> Contender:
     limits_file = generous_limits_file(folder)
     print(f"the server runs with limits of its own, no rate holds it up: {limits_file}", file=sys.stderr)
     server = await stack.enter_async_context(serving(ServerProcess(folder, limits_file=limits_file)))
-    everyone = await stack.enter_async_context(people(server.url, *(f"member{number}" for number in range(MEMBERS))))
-    couples = [everyone[at : at + 2] for at in range(0, SENDERS, 2)]
-    rooms = [await open_room(one, [other]) for one, other in couples]
-    crowd = await open_room(everyone[0], everyone[1:])
+    everyone = await stack.enter_async_context(people(server, *(f"member{number}" for number in range(MEMBERS))))
+    made = {
+        name: [await open_room(part[0], part[1:]) for part in load_parts(everyone, load)]
+        for name, load in LOADS.items()
+    }
     lines = await stack.enter_async_context(server_lines(everyone))
-    await check_stamp(everyone[0], lines[0], crowd)
-    pairs = [Room(room, lines[2 * number : 2 * number + 2], 2) for number, room in enumerate(rooms)]
-    return Contender(pairs, Room(crowd, lines, 1), server.cpu_s)
+    await check_stamp(everyone[0], lines[0], made["fan-out"][0])
+    rooms = {
+        name: [
+            Room(room, part, load.senders_a_room)
+            for room, part in zip(made[name], load_parts(lines, load), strict=True)
+        ]
+        for name, load in LOADS.items()
+    }
+    return Contender(rooms, server.cpu_s)
 
 
 async def connect_to_relay(stack: AsyncExitStack) -> Contender:
     """Start the relay and connect as many to rooms of the same sizes."""
     running = await stack.enter_async_context(relay())
-    ids = [room_id(number.to_bytes(16)) for number in range(SENDERS // 2 + 1)]
-    pairs = [Room(room, await stack.enter_async_context(running.lines(room, 2)), 2) for room in ids[:-1]]
-    crowd = await stack.enter_async_context(running.lines(ids[-1], MEMBERS))
-    return Contender(pairs, Room(ids[-1], crowd, 1), running.cpu_s)
+    numbers = itertools.count()
+    rooms: dict[str, list[Room]] = {}
+    for name, load in LOADS.items():
+        ids = [room_id(next(numbers).to_bytes(16)) for _ in range(load.rooms)]
+        rooms[name] = [
+            Room(
+                room,
+                await stack.enter_async_context(running.lines(room, load.people_a_room)),
+                load.senders_a_room,
+            )
+            for room in ids
+        ]
+    return Contender(rooms, running.cpu_s)
+
+
+def load_parts(everyone: Sequence[T], load: Load) -> list[Sequence[T]]:
+    """Return who is in which of a load's rooms."""
+    size = load.people_a_room
+    return [everyone[number * size : (number + 1) * size] for number in range(load.rooms)]
 
 
 def measure() -> list[Figure]:
-    """Run both loads on both contenders and return the figures."""
+    """Play every load to both contenders in turn and return the figures."""
     with TemporaryDirectory() as folder, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         stack = AsyncExitStack()
         try:
             server = runner.run(connect_to_server(Path(folder), stack))
             floor = runner.run(connect_to_relay(stack))
-            talk = take_turns({"server": lambda: runner.run(server.talk()), "relay": lambda: runner.run(floor.talk())})
-            fan_out = take_turns(
-                {"server": lambda: runner.run(server.fan_out()), "relay": lambda: runner.run(floor.fan_out())}
-            )
+            taken = {
+                load: take_turns(
+                    {
+                        "server": lambda load=load: runner.run(server.play(load)),
+                        "relay": lambda load=load: runner.run(floor.play(load)),
+                    }
+                )
+                for load in LOADS
+            }
         finally:
             runner.run(stack.aclose())
-    return figures(talk, fan_out)
+    return figures(taken)
 
 
-def figures(talk: Mapping[str, Sequence[Spent]], fan_out: Mapping[str, Sequence[Spent]]) -> list[Figure]:
+def figures(taken: Mapping[str, Mapping[str, Sequence[Spent]]]) -> list[Figure]:
     """Return what the rounds say."""
-    messages, deliveries = SENDERS * MESSAGES_A_SENDER, FANNED_OUT_MESSAGES * MEMBERS
-    message_us = {name: median(one.cpu_us for one in rounds) / messages for name, rounds in talk.items()}
-    delivery_us = {name: median(one.cpu_us for one in rounds) / deliveries for name, rounds in fan_out.items()}
-    messages_a_second = {name: messages / median(one.elapsed_s for one in rounds) for name, rounds in talk.items()}
+    cpu_us = {
+        (load, name): median(one.cpu_us for one in rounds)
+        for load, contenders in taken.items()
+        for name, rounds in contenders.items()
+    }
+    elapsed_s = {name: median(one.elapsed_s for one in rounds) for name, rounds in taken["talk"].items()}
+    ratio = {load: cpu_us[load, "server"] / cpu_us[load, "relay"] for load in LOADS}
+    messages, deliveries = LOADS["talk"].messages, LOADS["fan-out"].deliveries
     return [
-        at_most("cpu a message, ratio to the relay", message_us["server"] / message_us["relay"], "times", 2.5),
-        seen("cpu a message, server", message_us["server"], "us"),
-        seen("cpu a message, relay", message_us["relay"], "us"),
-        seen("messages, server", messages_a_second["server"], "a second"),
-        seen("messages, relay", messages_a_second["relay"], "a second"),
-        at_most("fan-out to 100, cpu a delivery, server", delivery_us["server"], "us", 17),
-        seen("fan-out to 100, cpu a delivery, relay", delivery_us["relay"], "us"),
+        at_most("cpu a message, ratio to the relay", ratio["talk"], "times", 2.5),
+        seen("cpu a message, server", cpu_us["talk", "server"] / messages, "us"),
+        seen("cpu a message, relay", cpu_us["talk", "relay"] / messages, "us"),
+        seen("messages, server", messages / elapsed_s["server"], "a second"),
+        seen("messages, relay", messages / elapsed_s["relay"], "a second"),
+        seen("rooms of two, ratio to the relay", ratio["pairs"], "times"),
+        seen("rooms of two, cpu a message, server", cpu_us["pairs", "server"] / LOADS["pairs"].messages, "us"),
+        seen("rooms of two, cpu a message, relay", cpu_us["pairs", "relay"] / LOADS["pairs"].messages, "us"),
+        at_most("fan-out to 100, cpu a delivery, server", cpu_us["fan-out", "server"] / deliveries, "us", 17),
+        seen("fan-out to 100, cpu a delivery, relay", cpu_us["fan-out", "relay"] / deliveries, "us"),
     ]
 
 

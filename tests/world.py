@@ -17,7 +17,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import aiohttp
 import msgspec
@@ -77,6 +77,12 @@ class Clock:
     def advance_ms(self, span_ms: int) -> None:
         """Let time pass."""
         self.now += span_ms
+
+
+class LoggedIn(Protocol):
+    """Anything that holds a session's token."""
+
+    token: str
 
 
 @dataclass
@@ -147,7 +153,7 @@ class World:
         """Return bytes that nobody has had before."""
         return self.context.random(size)
 
-    async def call(self, name: str, request: msgspec.Struct, who: "Person | str | None" = None) -> Any:
+    async def call(self, name: str, request: msgspec.Struct, who: "LoggedIn | str | None" = None) -> Any:
         """Call an operation as a client would and return its reply.
 
         Raises:
@@ -156,7 +162,7 @@ class World:
         operation = OPERATIONS[name]
         values: dict[str, Any] = msgspec.json.decode(encode_json(request))
         path = operation.path.format(**{key: values.pop(key) for key in path_fields(operation)})
-        token = who.token if isinstance(who, Person) else who
+        token = who if who is None or isinstance(who, str) else who.token
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         bodyless = operation.method in ("GET", "DELETE")
         query = {key: str(value) for key, value in values.items()} if bodyless else None
@@ -268,14 +274,14 @@ class World:
             nonce=self.random(16),
         )
 
-    async def ticket(self, who: Person) -> str:
+    async def ticket(self, who: "LoggedIn | str") -> str:
         """Return a fresh ticket for the socket."""
         made: StreamTicket = await self.call("create_stream_ticket", Empty(), who)
         return made.ticket
 
     @asynccontextmanager
     async def stream(
-        self, who: Person, cursors: dict[TopicId, int] | None = None, incarnation: str = ""
+        self, who: "LoggedIn | str", cursors: dict[TopicId, int] | None = None, incarnation: str = ""
     ) -> AsyncGenerator[Stream]:
         """Open a socket, say hello and wait for `ready`."""
         ticket = await self.ticket(who)

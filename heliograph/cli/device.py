@@ -27,25 +27,28 @@ from heliograph.wire.ids import RoomId
 Act = Callable[[Client], Coroutine[Any, Any, None]]
 
 PATIENCE_S: Final = 60
-SYNC_WITHIN_S: Final = 20
+SYNC_WITHIN_S: Final = 10
 BUSY_WITHIN_S: Final = 5
+FLUSH_WITHIN_S: Final = 5
 
 
-def run(context: typer.Context, act: Act, *, patience_s: float | None = PATIENCE_S) -> None:
+def run(context: typer.Context, act: Act, *, forever: bool = False) -> None:
     """Open this device, do `act` with it, and close it, whatever comes.
 
-    patience_s: how long the act may take; None for one that goes on until it is interrupted.
+    forever: the act goes on until it is interrupted.
 
     Raises:
         CommandError: the server did not answer in time.
     """
-    home = home_of(context)
+    home, patience_s = home_of(context), None if forever else PATIENCE_S
 
     async def session() -> None:
         async with await opened(home) as client:
             try:
                 async with asyncio.timeout(patience_s):
                     await act(client)
+                    # What follows from it (telling a newcomer the room's name) is promised too, and soon done.
+                    await client.flush(FLUSH_WITHIN_S)
             except TimeoutError:
                 raise CommandError(
                     ExitCode.TRY_AGAIN,

@@ -30,4 +30,4 @@ def receive_command(
         async for told in client.receive(follow=follow):
             tell(output, told)
 
-    device.run(context, act, patience_s=None)
+    device.run(context, act, forever=follow)

@@ -27,11 +27,6 @@ def server_data(chosen: Path | None) -> Path:
     return private_folder(chosen or _data_directory() / "heliograph-server")
 
 
-def device_store(home: Path) -> Path:
-    """Return the file that holds a device's store."""
-    return home / "device.sqlite"
-
-
 def private_folder(path: Path) -> Path:
     """Make a folder of mode 0700; refuse one that others may enter.
 

@@ -82,10 +82,12 @@ class LeaveRoom(Intent, frozen=True, tag="leave"):
 class JoinFromOutside(Intent, frozen=True, tag="join-from-outside"):
     """Join a room by an external commit: as a new device of a participant, or after this device lost its place.
 
-    `restored`: the server was restored from a backup: see first whether its past is still ours.
+    `restored`: the server was restored from a backup: see first whether its past is still ours. `after`: the room's
+    entries up to this one come first, since they may put this device out.
     """
 
     restored: bool = False
+    after: int = 0
 
 
 class NameRoom(Intent, frozen=True, tag="name-room"):

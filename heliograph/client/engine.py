@@ -26,7 +26,7 @@ from heliograph.client.changes import (
     Tell,
     TendRoom,
 )
-from heliograph.client.identity import CredentialError
+from heliograph.client.identity import CredentialError, KnownAccount
 from heliograph.client.room import MissingAccounts, Room
 from heliograph.client.room_entries import apply_to_room
 from heliograph.client.step import Facts, Missing, OfferKeyPackages, Step, Stored, Subscribe, accounts_of, fault
@@ -44,7 +44,7 @@ from heliograph.mls.framing import MLSMessage
 from heliograph.mls.group_info import Welcome
 from heliograph.mls.key_package import KeyPackageBundle
 from heliograph.wire.account_state import Signer
-from heliograph.wire.channels import PostView
+from heliograph.wire.channels import PostView, decode_deletion
 from heliograph.wire.events import (
     AnyEvent,
     DevicesEvent,
@@ -109,8 +109,10 @@ def _apply_to_mailbox(stored: Stored, facts: Facts, topic: TopicId, seq: int, ev
 def _apply_welcome(stored: Stored, facts: Facts, topic: TopicId, seq: int, event: WelcomeEvent) -> Step | Missing:
     room_id, moved = RoomId(event.room), CursorMoved(topic, seq)
     standing = stored.room(room_id)
-    if standing is not None and standing.standing == "active" and standing.group.epoch > event.epoch:
-        return Step((moved,))
+    if standing is not None and standing.standing == "active":
+        # A Welcome makes no group in place of one that this device is in (RFC 9420 §12.4.3.1): whoever holds a key
+        # package of ours could. If we were removed and added again, the room's own entries say so first.
+        return Step((moved, IntentAdded(event.room, JoinFromOutside(after=event.seq))))
     try:
         found = _find_key_package(stored, event.welcome)
         if found is None:
@@ -190,27 +192,53 @@ def _apply_devices(stored: Stored, facts: Facts, topic: TopicId, seq: int, event
 def _apply_to_channel(stored: Stored, facts: Facts, channel: ChannelId, seq: int, event: AnyEvent) -> Step | Missing:
     topic = TopicId(channel)
     try:
-        match event:
-            case PostEvent():
-                view = PostView(seq, seq, event.accepted_at_ms, event.signed, event.signature)
-            case EditEvent():
-                view = PostView(event.of, seq, event.accepted_at_ms, event.signed, event.signature)
-            case TombstoneEvent():
-                return Step((CursorMoved(topic, seq), Tell(_told_removal(channel, event))))
-            case _:
-                return Step((CursorMoved(topic, seq),))
-        author = channels.author_of(view.signed, is_edit=view.version != view.id)
-        known = accounts_of(stored, facts).known.get(author)
-        try:
-            verified = channels.verify_post(channel, view, known)
-        except CredentialError:
-            if author in facts.asked:
-                raise
-            return Missing(accounts=frozenset({author}))
+        author = _author_of(event)
+        if author is None:
+            told = _told_removal(channel, event) if isinstance(event, TombstoneEvent) else None
+        else:
+            known = accounts_of(stored, facts).known.get(author)
+            try:
+                told = _judge_signed(channel, seq, event, known)
+            except CredentialError:
+                if author in facts.asked:
+                    raise
+                return Missing(accounts=frozenset({author}))
     except (MLSError, Problem) as error:
         return fault(topic, seq, f"a post does not hold: {error}")
+    moved = CursorMoved(topic, seq)
+    return Step((moved,) if told is None else (moved, Tell(told)))
+
+
+def _author_of(event: AnyEvent) -> AccountId | None:
+    """Whose signature an entry of a channel bears; None where a decision or nobody speaks."""
+    match event:
+        case PostEvent():
+            return channels.author_of(event.signed, is_edit=False)
+        case EditEvent():
+            return channels.author_of(event.signed, is_edit=True)
+        case TombstoneEvent() if event.tombstone.by != "moderation":
+            return decode_deletion(event.signed).signed_by.account
+        case _:
+            return None
+
+
+def _judge_signed(
+    channel: ChannelId, seq: int, event: AnyEvent, known: KnownAccount | None
+) -> PostReceived | PostRemoved | None:
+    """Return what a signed entry tells; raises Problem or CredentialError where its signature does not hold."""
+    match event:
+        case PostEvent():
+            view = PostView(seq, seq, event.accepted_at_ms, event.signed, event.signature)
+        case EditEvent():
+            view = PostView(event.of, seq, event.accepted_at_ms, event.signed, event.signature)
+        case TombstoneEvent():
+            channels.verify_deletion(channel, event.of, event.signed, event.signature, known)
+            return _told_removal(channel, event)
+        case _:
+            return None
+    verified = channels.verify_post(channel, view, known)
     post = verified.content
-    told = PostReceived(
+    return PostReceived(
         channel=channel,
         post=verified.post,
         version=verified.version,
@@ -220,7 +248,6 @@ def _apply_to_channel(stored: Stored, facts: Facts, channel: ChannelId, seq: int
         accepted_at_ms=verified.accepted_at_ms,
         reply_to=post.reply_to,
     )
-    return Step((CursorMoved(topic, seq), Tell(told)))
 
 
 def _told_removal(channel: ChannelId, event: TombstoneEvent) -> PostRemoved:

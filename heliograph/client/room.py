@@ -31,7 +31,6 @@ from heliograph.content.franking import (
     verify_received,
 )
 from heliograph.mls.errors import MLSError, ValidationError, VerificationError
-from heliograph.mls.extension import RequiredCapabilities
 from heliograph.mls.group import (
     Group,
     PendingCommit,
@@ -48,7 +47,7 @@ from heliograph.mls.tree_math import LeafIndex
 from heliograph.wire.events import MessageEvent
 from heliograph.wire.frank import encode_frank, frank_aad, stamp_verifier, tag_in
 from heliograph.wire.ids import AccountId, DeviceId, RoomId, group_id, parse_device_uri, room_uri, user_uri
-from heliograph.wire.room_policy import APP_DATA_DICTIONARY, Role, RoomPolicy
+from heliograph.wire.room_policy import APP_DATA_DICTIONARY, REQUIRED, Role, RoomPolicy
 
 SUITE_ID: Final = 1
 DAY_S: Final = 86_400
@@ -216,7 +215,6 @@ def create_room(
 ) -> Room:
     """Return a room of one: this device alone, its account the owner."""
     policy = RoomPolicy(identity.domain, direct, {identity.account: Role.OWNER}, franking_key)
-    required = RequiredCapabilities(extension_types=(APP_DATA_DICTIONARY,)).to_extension()
     group = create_group(
         cipher_suite(SUITE_ID),
         group_id(room),
@@ -224,7 +222,7 @@ def create_room(
         identity.device_private_key,
         lifetime=lifetime(now_s),
         capabilities=CAPABILITIES,
-        extensions=(required, policy.extension()),
+        extensions=(REQUIRED, policy.extension()),
         random=random,
     )
     return Room(room, group, policy, seq=0)

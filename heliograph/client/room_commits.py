@@ -17,6 +17,7 @@ from heliograph.client.identity import (
 from heliograph.client.room import (
     SUITE_ID,
     Accounts,
+    MissingAccounts,
     PendingChange,
     Room,
     device_of,
@@ -96,6 +97,7 @@ def _judge_commit(
             validate_successor(before_leaf.credential, member.leaf_node.credential)
     before, after = room.policy, RoomPolicy.from_extensions(group.group_context.extensions)
     validate_leaves((*received.added, *received.updated), after, accounts, catching_up=catching_up)
+    leaving = leaving_uris(room)
     here = replace(room, group=group, policy=after, seq=seq)
     check_change(
         before,
@@ -106,6 +108,8 @@ def _judge_commit(
             added=tuple(uri_of(member.leaf_node) for member in received.added),
             removed=tuple(uri_of(member.leaf_node) for member in received.removed),
             present=here.uris(),
+            dropped=frozenset() if received.external else _dropped(received, by, before, after, leaving, accounts),
+            leaving=leaving,
         ),
     )
     return here, SeenCommit(
@@ -118,6 +122,29 @@ def _judge_commit(
         removed=tuple(one for one in removed if one not in added),
         removed_self=False,
     )
+
+
+def _dropped(
+    received: ReceivedCommit,
+    by: AccountId,
+    before: RoomPolicy,
+    after: RoomPolicy,
+    leaving: Collection[str],
+    accounts: Accounts,
+) -> frozenset[str]:
+    """Return which of the removed devices stand in their account's state no more.
+
+    Raises:
+        MissingAccounts: a newer state may tell that one does not, and the commit would be refused otherwise.
+    """
+    removed = {uri_of(member.leaf_node): device_of(member.leaf_node)[0] for member in received.removed}
+    gone = frozenset(departed(removed, accounts.known.values()))
+    if before.role(by) < Role.ADMIN:
+        unsettled = {account for uri, account in removed.items() if uri not in gone and uri not in leaving}
+        unsettled = (unsettled & after.present()) - accounts.fresh - {by}
+        if unsettled:
+            raise MissingAccounts(frozenset(unsettled))
+    return gone
 
 
 def check_key_package(
@@ -173,7 +200,7 @@ def build_commit(room: Room, wanted: Wanted, *, now_s: int, random: Random) -> P
         proposals.append(GroupContextExtensions(extensions))
     pending = room.group.commit(proposals, random=random, now_s=now_s)
     after = replace(room, group=pending.group, policy=policy, needs_leaf=False)
-    gone = leaves | pending_removals
+    gone, stale = leaves | pending_removals, set(wanted.remove_leaves)
     own = room.devices()
     check_change(
         room.policy,
@@ -184,6 +211,8 @@ def build_commit(room: Room, wanted: Wanted, *, now_s: int, random: Random) -> P
             added=tuple(uri_of(key_package.leaf_node) for key_package in wanted.add),
             removed=tuple(uri_of(one.leaf_node) for one in room.group.members() if one.leaf_index in gone),
             present=after.uris(),
+            dropped=frozenset(uri_of(one.leaf_node) for one in room.group.members() if one.leaf_index in stale),
+            leaving=leaving_uris(room),
         ),
     )
     return pending_change(after, room.group.epoch, pending)
@@ -224,6 +253,22 @@ def leavers(room: Room) -> frozenset[AccountId]:
             target = devices.get(one.proposal.removed)
             if proposer is not None and target is not None and proposer[0] == target[0]:
                 found.add(target[0])
+    return frozenset(found)
+
+
+def leaving_uris(room: Room) -> frozenset[str]:
+    """Return the devices that the next commit must take out: their own account has proposed it in this epoch.
+
+    What this device has proposed itself does not count: the server may not have taken it.
+    """
+    leaves = {member.leaf_index: member.leaf_node for member in room.group.members()}
+    found: set[str] = set()
+    for one in room.group.pending_proposals:
+        sender = one.sender.leaf_index
+        if isinstance(one.proposal, Remove) and sender is not None and sender != room.group.own_leaf_index:
+            target, proposer = leaves.get(one.proposal.removed), leaves.get(LeafIndex(sender))
+            if target is not None and proposer is not None and device_of(target)[0] == device_of(proposer)[0]:
+                found.add(uri_of(target))
     return frozenset(found)
 
 

@@ -244,8 +244,11 @@ def _follow_up(facts: Facts, before: Room, after: Room, seen: SeenCommit) -> lis
     if seen.external and after.name and commits.is_elected(after, own, (), skip=seen.added):
         found.append(IntentAdded(after.room, NameRoom()))
     standing = {account for account, _ in after.devices().values()}
-    gone = [one for one in commits.leavers(before) if one not in standing and one in after.policy.present()]
-    if gone and not after.direct and commits.is_elected(after, own, gone, least=Role.ADMIN):
+    # A commit from outside ends the epoch in which somebody has proposed to leave, and cannot include that.
+    left = (one for one in commits.leavers(before) if one != seen.by and (seen.external or one not in standing))
+    gone = [one for one in left if one in after.policy.present()]
+    skip = seen.added if seen.external else ()
+    if gone and not after.direct and commits.is_elected(after, own, gone, least=Role.ADMIN, skip=skip):
         found.append(IntentAdded(after.room, ChangeMembers(remove=sorted(gone))))
     return found
 

@@ -5,20 +5,15 @@ back, so that the room's entries are worked in their own order. When another com
 brings that one, the pending change is dropped, and what was wanted is compared with the new state and built again.
 """
 
-import asyncio
 import hashlib
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import msgspec
 
 from heliograph.client.changes import (
-    AccountLearned,
     Act,
-    ChangeDropped,
     ChangeMembers,
-    ChangePending,
     CiphertextMade,
     CreateGroup,
     IntentAdded,
@@ -34,41 +29,32 @@ from heliograph.client.changes import (
     Tell,
     TendRoom,
 )
+from heliograph.client.commit_work import CommitWork
 from heliograph.client.device import Device
 from heliograph.client.errors import NotPossible
-from heliograph.client.identity import KnownAccount
 from heliograph.client.room import (
     SUITE_ID,
     Accounts,
-    MissingAccounts,
-    PendingChange,
     Room,
-    join_from_outside,
     seal_message,
     uri_of,
 )
 from heliograph.client.room_commits import (
     Wanted,
-    build_commit,
     check_key_package,
     leavers,
     propose_leaving,
     stale_leaves,
 )
-from heliograph.client.room_entries import take_up
-from heliograph.client.step import Facts
 from heliograph.client.store import SavedIntent
 from heliograph.client.told import RoomLeft
-from heliograph.client.transport import Backoff
 from heliograph.content.compose import Composer, RoomProfile
 from heliograph.content.framing import decode_application_data
 from heliograph.content.franking import Envelope, Franked, frank_message, franking_tag
 from heliograph.content.message import MimiContent
 from heliograph.mls.errors import DecodeError
 from heliograph.mls.framing import MLSMessage
-from heliograph.mls.group_info import GroupInfo
 from heliograph.mls.key_package import KeyPackage
-from heliograph.mls.suite import HPKECiphertext, cipher_suite
 from heliograph.wire.accounts import ClaimedKeyPackages, ClaimKeyPackages
 from heliograph.wire.frank import encode_frank
 from heliograph.wire.ids import AccountId, RoomId, TopicId, room_uri
@@ -76,34 +62,21 @@ from heliograph.wire.problems import Problem
 from heliograph.wire.room_policy import Role
 from heliograph.wire.rooms import (
     CreateRoom,
-    GetGroupInfo,
-    GetTree,
     RoomInfo,
-    SealedGroupInfo,
-    SubmitCommit,
     SubmitMessage,
     SubmitProposal,
     Submitted,
-    TreeReply,
 )
 
-_GROUP_INFO_LABEL: Final = "HG1 GroupInfo"
-_FOLLOWED_WITHIN_S: Final = 30.0
-MAX_REJOINS: Final = 3
-REJOIN_SPAN_MS: Final = 3_600_000
 _OUTRUN: Final = ("wrong-epoch", "epoch-too-old")
 
 
-class RoomWork:
-    """Work on the rooms of one device. `subscribe` asks the open stream for a topic after an entry."""
+class RoomWork(CommitWork):
+    """Work on the intents of one device's rooms."""
 
     def __init__(self, device: Device, subscribe: Callable[[TopicId, int], None]) -> None:
-        self._device = device
-        self._subscribe = subscribe
-        self._rejoined_at_ms: dict[RoomId, list[int]] = {}
+        super().__init__(device, subscribe)
         self._claimed: dict[int, dict[AccountId, list[KeyPackage]]] = {}
-
-    # ------------------------------------------------------------------------------------------------- messages
 
     def composer(self, room: RoomId) -> Composer:
         """Return what composes this device's messages to a room."""
@@ -155,7 +128,7 @@ class RoomWork:
             except Problem as problem:
                 if problem.slug not in _OUTRUN:
                     raise
-                await self._catch_up(room_id, problem.body.epoch, submit.epoch)
+                await self.catch_up(room_id, problem.body.epoch, submit.epoch)
                 request = b""
         self._device.world.reach("message accepted")
         if reply.frank is None:
@@ -169,7 +142,7 @@ class RoomWork:
     async def _seal_again(self, saved: SavedIntent, room_id: RoomId, message_id: bytes) -> bytes:
         await self._tended(room_id)
         async with self._device.turn:
-            room = self._active(room_id)
+            room = self.active(room_id)
             message = self._device.store.message(room_id, message_id)
             if message is None:
                 raise NotPossible("the message to send is gone")
@@ -184,7 +157,7 @@ class RoomWork:
         """Send the room's profile anew, as a message of its own."""
         room_id = RoomId(saved.lane)
         async with self._device.turn:
-            room = self._active(room_id)
+            room = self.active(room_id)
             if not room.name:
                 await self._device.save((IntentDone(saved.intent_id),))
                 return
@@ -193,12 +166,10 @@ class RoomWork:
             intent = IntentAdded(room_id, SendContent(message.message_id))
             await self._device.save((MessageSaved(message), intent, IntentDone(saved.intent_id)))
 
-    # -------------------------------------------------------------------------------------- creating and members
-
     async def create(self, saved: SavedIntent, intent: CreateGroup) -> RoomInfo:
         """Tell the server of a new room."""
         room_id = RoomId(saved.lane)
-        room = self._active(room_id)
+        room = self.active(room_id)
         kind = "direct" if room.direct else "group"
         peer = None if intent.peer is None else AccountId(intent.peer)
         request = CreateRoom(room_id, kind, room.group.group_info(), room.group.ratchet_tree(), peer)
@@ -222,7 +193,7 @@ class RoomWork:
         room_id = RoomId(saved.lane)
         add, remove = [AccountId(one) for one in intent.add], [AccountId(one) for one in intent.remove]
         for account in add:
-            if self._lacks_devices(self._active(room_id), account):
+            if self._lacks_devices(self.active(room_id), account):
                 await self._claim(saved.intent_id, room_id, account, intent.contact_tokens.get(account))
         packages = self._claimed.get(saved.intent_id, {})
 
@@ -242,7 +213,7 @@ class RoomWork:
             stale = stale_leaves(room, self._device.store.accounts)
             return Wanted(add=adding, join=joining, leave=leaving, remove_leaves=stale)
 
-        await self._committed(room_id, wanted)
+        await self.committed(room_id, wanted)
         self._claimed.pop(saved.intent_id, None)
         async with self._device.turn:
             await self._device.save((IntentDone(saved.intent_id),))
@@ -264,7 +235,7 @@ class RoomWork:
         known = await device.learn(account)
         request = ClaimKeyPackages(account, SUITE_ID, contact_token)
         claimed = await device.transport.call("claim_key_packages", request, ClaimedKeyPackages)
-        policy, accounts = self._active(room_id).policy, Accounts({account: known}, frozenset({account}))
+        policy, accounts = self.active(room_id).policy, Accounts({account: known}, frozenset({account}))
         found: list[KeyPackage] = []
         for one in claimed.key_packages:
             body = MLSMessage.decode(one.key_package).body
@@ -288,7 +259,7 @@ class RoomWork:
     async def _tended(self, room_id: RoomId, *, update_leaf: bool = False) -> None:
         room = self._device.store.room(room_id)
         if room is not None and room.standing in ("lost", "restored"):
-            await self._rejoin(room_id)
+            await self.rejoin(room_id)
 
         def wanted(room: Room) -> Wanted | None:
             stale = stale_leaves(room, self._device.store.accounts)
@@ -296,104 +267,12 @@ class RoomWork:
                 return None
             return Wanted(leave=self._may_drop(room), remove_leaves=stale)
 
-        await self._committed(room_id, wanted)
+        await self.committed(room_id, wanted)
 
     def _may_drop(self, room: Room) -> frozenset[AccountId]:
         """Return who has asked to leave, where this device's account may take people off the list."""
         is_admin = room.policy.role(self._device.identity.account) >= Role.ADMIN
         return leavers(room) if is_admin and not room.direct else frozenset()
-
-    async def _committed(self, room_id: RoomId, wanted: Callable[[Room], Wanted | None]) -> None:
-        """Build, save and send commits until the room is as wanted.
-
-        Raises:
-            Problem, MLSError: it cannot become so.
-        """
-        device = self._device
-        backoff = Backoff(device.world.random, least_s=0.05, most_s=5)
-        while True:
-            pending = device.store.pending(room_id)
-            if pending is None:
-                async with device.turn:
-                    room = self._active(room_id)
-                    change = wanted(room)
-                    if change is None:
-                        return
-                    pending = build_commit(room, change, now_s=device.world.now_s, random=device.world.random)
-                    await device.save((ChangePending(pending),))
-            device.world.reach("commit saved")
-            if not await self._submit_pending(room_id, pending):
-                await asyncio.sleep(backoff.next_s())
-
-    async def _submit_pending(self, room_id: RoomId, pending: PendingChange) -> bool:
-        """Send a pending commit and wait until the stream has decided; return False where another has won."""
-        device = self._device
-        request = SubmitCommit(
-            room=room_id,
-            key=hashlib.sha256(pending.commit).digest()[:16],
-            epoch=pending.epoch,
-            commit=pending.commit,
-            group_info=pending.group_info,
-            tree=pending.tree,
-            welcome=pending.welcome,
-        )
-        try:
-            reply = await device.transport.call("submit_commit", request, Submitted)
-        except Problem as problem:
-            if problem.slug == "wrong-epoch":
-                await self._drop_outrun(room_id, pending, problem.body.epoch)
-                return False
-            if problem.slug not in ("too-many-requests", "overloaded", "internal-error", "storage-full"):
-                await self._drop(room_id, pending)
-            raise
-        device.world.reach("commit accepted")
-        if pending.external:
-            await self._take_up(room_id, pending, reply.seq)
-        elif not await device.until(lambda: device.store.pending(room_id) is not pending, _FOLLOWED_WITHIN_S):
-            raise Problem("overloaded", "the stream has not brought the commit yet")
-        return True
-
-    async def _take_up(self, room_id: RoomId, pending: PendingChange, seq: int) -> None:
-        """A joiner from outside does not read its own commit: the reply brings it into force."""
-        device = self._device
-        async with device.turn:
-            if device.store.pending(room_id) is pending:
-                step = take_up(self._facts(), device.store.room(room_id), pending, seq)
-                await device.save(step.changes)
-        self._subscribe(TopicId(room_id), seq)
-
-    def _facts(self) -> Facts:
-        device = self._device
-        return Facts(device.identity, device.server.hub_signature_key, device.world.now_ms(), live=True)
-
-    async def _drop(self, room_id: RoomId, pending: PendingChange) -> None:
-        async with self._device.turn:
-            if self._device.store.pending(room_id) is pending:
-                await self._device.save((ChangeDropped(room_id),))
-
-    async def _drop_outrun(self, room_id: RoomId, pending: PendingChange, epoch: int | None) -> None:
-        """Another commit came first: wait for the stream to bring it, then build anew."""
-        if pending.external:
-            await self._drop(room_id, pending)
-            return
-        device = self._device
-        if not await device.until(lambda: device.store.pending(room_id) is not pending, _FOLLOWED_WITHIN_S):
-            await self._drop(room_id, pending)
-            await self._catch_up(room_id, epoch, pending.epoch)
-
-    async def _catch_up(self, room_id: RoomId, epoch: int | None, behind: int) -> None:
-        """Wait until the stream has brought the room past `behind`; where it does not, join again from outside."""
-        device = self._device
-        least = behind + 1 if epoch is None else max(epoch, behind + 1)
-
-        def there() -> bool:
-            room = device.store.room(room_id)
-            return room is None or room.standing != "active" or room.group.epoch >= least
-
-        if not await device.until(there, _FOLLOWED_WITHIN_S):
-            await self._rejoin(room_id)
-
-    # ------------------------------------------------------------------------------------- leaving, and from outside
 
     async def leave(self, saved: SavedIntent) -> None:
         """Propose to take this account's devices out; whoever is there commits it. The last owner hands over first."""
@@ -408,9 +287,9 @@ class RoomWork:
         requests = saved.request
         while True:
             if not requests:
-                await self._committed(room_id, handed_over)
+                await self.committed(room_id, handed_over)
                 async with device.turn:
-                    room = self._active(room_id)
+                    room = self.active(room_id)
                     after, proposals = propose_leaving(room, account, now_s=device.world.now_s)
                     made = [
                         SubmitProposal(room_id, device.world.random(16), room.group.epoch, one) for one in proposals
@@ -433,20 +312,25 @@ class RoomWork:
             except Problem as problem:
                 if problem.slug != "wrong-epoch":
                     raise
-                await self._catch_up(room_id, problem.body.epoch, request.epoch)
+                await self.catch_up(room_id, problem.body.epoch, request.epoch)
                 return self._device.store.room(room_id) is None
         return True
+
+    def _has_read(self, room_id: RoomId, seq: int) -> bool:
+        room = self._device.store.room(room_id)
+        return room is None or room.standing != "active" or room.seq >= seq
 
     async def join_from_outside(self, saved: SavedIntent, intent: JoinFromOutside) -> None:
         """Join a room that this account takes part in, or come back to one that this device has lost."""
         device, room_id = self._device, RoomId(saved.lane)
+        await device.until(lambda: self._has_read(room_id, intent.after), CATCH_UP_S)
         room = device.store.room(room_id)
         try:
             if intent.restored and room is not None and room.standing == "active":
-                await self._compare_past(room)
+                await self.compare_past(room)
             room = device.store.room(room_id)
             if room is None or room.standing != "active":
-                await self._rejoin(room_id)
+                await self.rejoin(room_id)
         except Problem as problem:
             if problem.slug in ("not-found", "not-allowed"):
                 gone = (RoomForgotten(room_id), Tell(RoomLeft(room_id, 0)))
@@ -455,102 +339,3 @@ class RoomWork:
             raise
         async with device.turn:
             await device.save((IntentDone(saved.intent_id),))
-
-    async def _compare_past(self, room: Room) -> None:
-        """After a restore: a room whose epoch is not the one that we know by that number is joined again."""
-        group_info, _ = await self._fetch_group_info(room.room)
-        body = MLSMessage.decode(group_info).body
-        if not isinstance(body, GroupInfo):
-            raise DecodeError("the server gave something else than a GroupInfo")
-        theirs, ours = body.group_context, room.group.group_context
-        same = theirs.confirmed_transcript_hash == ours.confirmed_transcript_hash
-        if theirs.epoch > ours.epoch or (theirs.epoch == ours.epoch and same):
-            return
-        async with self._device.turn:
-            now = self._device.store.room(room.room)
-            if now is not None:
-                await self._device.save((RoomSaved(replace(now, standing="restored")), ChangeDropped(room.room)))
-
-    async def _rejoin(self, room_id: RoomId) -> None:
-        device = self._device
-        self._count_rejoin(room_id)
-        backoff = Backoff(device.world.random, least_s=0.05, most_s=5)
-        fetched: dict[AccountId, KnownAccount] = {}
-        while True:
-            pending = device.store.pending(room_id)
-            if pending is None or not pending.external:
-                pending = await self._build_join(room_id, fetched)
-                async with device.turn:
-                    await device.save((ChangePending(pending),))
-            device.world.reach("join saved")
-            if await self._submit_pending(room_id, pending):
-                return
-            await asyncio.sleep(backoff.next_s())
-
-    def _count_rejoin(self, room_id: RoomId) -> None:
-        """Stop coming back to a room whose commits cannot be followed: its owner starts a new one.
-
-        Source: RFC 9420 §16.12.
-        """
-        now_ms = self._device.world.now_ms()
-        recent = [at_ms for at_ms in self._rejoined_at_ms.get(room_id, []) if now_ms - at_ms < REJOIN_SPAN_MS]
-        if len(recent) >= MAX_REJOINS:
-            raise NotPossible("this room could not be followed several times within an hour: start a new one")
-        self._rejoined_at_ms[room_id] = [*recent, now_ms]
-
-    async def _fetch_group_info(self, room_id: RoomId) -> tuple[bytes, bytes]:
-        """Return the room's present GroupInfo (an MLSMessage), which was sealed to us, and its tree's hash."""
-        device, suite = self._device, cipher_suite(SUITE_ID)
-        private, public = suite.derive_key_pair(device.world.random(32))
-        sealed = await device.transport.call("get_group_info", GetGroupInfo(room_id, public), SealedGroupInfo)
-        group_info = suite.decrypt_with_label(
-            private,
-            _GROUP_INFO_LABEL,
-            room_uri(device.identity.domain, room_id).encode(),
-            HPKECiphertext(sealed.kem_output, sealed.ciphertext),
-        )
-        return group_info, sealed.tree_hash
-
-    async def _build_join(self, room_id: RoomId, fetched: dict[AccountId, KnownAccount]) -> PendingChange:
-        device = self._device
-        group_info, tree_hash = await self._fetch_group_info(room_id)
-        tree = (await device.transport.call("get_tree", GetTree(room_id, tree_hash), TreeReply)).tree
-        room = device.store.room(room_id)
-        asked: frozenset[AccountId] = frozenset(fetched)
-        while True:
-            try:
-                pending = join_from_outside(
-                    device.identity,
-                    room_id,
-                    group_info,
-                    tree,
-                    franking_key=device.server.hub_signature_key,
-                    accounts=Accounts({**device.store.accounts, **fetched}, asked),
-                    least_epoch=0 if room is None or room.standing == "restored" else room.group.epoch,
-                    now_s=device.world.now_s,
-                    random=device.world.random,
-                )
-                return replace(pending, room=replace(pending.room, name=self._known_name(room_id)))
-            except MissingAccounts as missing:
-                fetched.update(await self._fetch(missing.accounts))
-                asked |= missing.accounts
-
-    def _known_name(self, room_id: RoomId) -> str:
-        """The name that the granting device gave a room, until its members say it again."""
-        saved = self._device.store.meta("room_names")
-        return "" if saved is None else msgspec.msgpack.decode(saved, type=dict[str, str]).get(room_id, "")
-
-    async def _fetch(self, accounts: Collection[AccountId]) -> dict[AccountId, KnownAccount]:
-        device = self._device
-        found = await device.fetch_accounts(accounts)
-        async with device.turn:
-            await device.save([AccountLearned(known) for known in found.values()])
-        return found
-
-    # ---------------------------------------------------------------------------------------------------- shared
-
-    def _active(self, room_id: RoomId) -> Room:
-        room = self._device.store.room(room_id)
-        if room is None or room.standing == "left":
-            raise NotPossible("this device is not in the room")
-        return room

@@ -21,6 +21,7 @@ from heliograph.client.changes import (
     Change,
     ChangeDropped,
     ChannelUnfollowed,
+    CreateGroup,
     CursorDropped,
     CursorMoved,
     IntentAdded,
@@ -282,13 +283,24 @@ class Sync:
             ]
         elif topic.startswith("r"):
             room = device.store.room(RoomId(topic))
-            if room is not None and problem.slug in ("not-allowed", "not-found"):
+            if room is not None and room.seq == 0 and problem.slug == "not-found":
+                self._await_creation(topic)
+            elif room is not None and problem.slug in ("not-allowed", "not-found"):
                 changes += [RoomForgotten(room.room), Tell(RoomLeft(room.room, room.seq))]
         async with device.turn:
             await device.save(changes)
         self._awaited.discard(topic)
         self.caught_up = not self._awaited
         device.changed()
+
+    def _await_creation(self, topic: TopicId) -> None:
+        """A room made here, of which the server had not heard when this stream began: creating it subscribes to it,
+        unless that happened before the stream was open.
+        """
+        intents = self._device.store.intents()
+        created = all(saved.lane != topic or not isinstance(saved.intent, CreateGroup) for saved in intents)
+        if created and topic in self._awaited:
+            self._wish(Subscribe(topic, 0))
 
     async def _take_resync(self, frame: e.Resync) -> None:
         """The server lost its newest entries: step back to its heads, and join anew where the epochs are gone."""

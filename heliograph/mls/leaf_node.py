@@ -7,7 +7,7 @@ last has a parent hash; the two that were made inside a group sign its group_id 
 `proposal_rules`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
 
@@ -86,21 +86,23 @@ class Capabilities(Struct):
             credentials=reader.uint16_vector(),
         )
 
-    def supports_extension(self, extension_type: int) -> bool:
-        """Say whether an extension type is listed here or a default."""
-        return extension_type in DEFAULT_EXTENSION_TYPES or extension_type in self.extensions
+    # Both lists that meet here may be a stranger's and hundreds of thousands long: they meet as sets.
 
-    def supports_proposal(self, proposal_type: int) -> bool:
-        """Say whether a proposal type is listed here or a default."""
-        return proposal_type in DEFAULT_PROPOSAL_TYPES or proposal_type in self.proposals
+    def supports_extensions(self, extension_types: Iterable[int]) -> bool:
+        """Say whether all these extension types are listed here or defaults."""
+        return (set(extension_types) - DEFAULT_EXTENSION_TYPES).issubset(self.extensions)
+
+    def supports_proposals(self, proposal_types: Iterable[int]) -> bool:
+        """Say whether all these proposal types are listed here or defaults."""
+        return (set(proposal_types) - DEFAULT_PROPOSAL_TYPES).issubset(self.proposals)
 
     def check_required(self, required: RequiredCapabilities) -> None:
         """Raise ValidationError when something required is missing here. Source: RFC 9420 §11.1."""
-        if not all(map(self.supports_extension, required.extension_types)):
+        if not self.supports_extensions(required.extension_types):
             raise ValidationError("leaf does not support an extension that the group requires")
-        if not all(map(self.supports_proposal, required.proposal_types)):
+        if not self.supports_proposals(required.proposal_types):
             raise ValidationError("leaf does not support a proposal type that the group requires")
-        if not set(required.credential_types) <= set(self.credentials):
+        if not set(required.credential_types).issubset(self.credentials):
             raise ValidationError("leaf does not support a credential type that the group requires")
 
 
@@ -262,6 +264,5 @@ def check_supported_extensions(extensions: Sequence[Extension], capabilities: Ca
     Source: RFC 9420 §7.3, §10, §13.4.
     """
     check_unique(extensions)
-    for extension in extensions:
-        if not capabilities.supports_extension(extension.extension_type):
-            raise ValidationError("leaf carries an extension that its capabilities do not list")
+    if not capabilities.supports_extensions(extension.extension_type for extension in extensions):
+        raise ValidationError("leaf carries an extension that its capabilities do not list")

@@ -259,7 +259,7 @@ def check_proposal(
         check_unique(proposal.extensions)
         RequiredCapabilities.of(proposal.extensions)
         ExternalSenders.of(proposal.extensions)
-    elif isinstance(proposal, UnknownProposal):
+    else:
         raise UnsupportedError(f"proposals of type 0x{proposal.proposal_type:04x} are not supported")
 
 
@@ -353,8 +353,8 @@ def _check_additions(tree: RatchetTree, additions: Sequence[Add], removed: set[L
 
 def _check_understood(tree: RatchetTree, proposal_types: set[int], removed: set[LeafIndex]) -> None:
     for member in tree.members():
-        supports = member.leaf_node.capabilities.supports_proposal
-        if member.leaf_index not in removed and not all(map(supports, proposal_types)):
+        capabilities = member.leaf_node.capabilities
+        if member.leaf_index not in removed and not capabilities.supports_proposals(proposal_types):
             raise ValidationError("a commit contains a proposal of a type that a member does not support")
 
 

@@ -302,11 +302,11 @@ class RatchetTree(Struct):
         Source: RFC 9420 §7.3, §11.1, §13.3, §13.4.
         """
         required = RequiredCapabilities.of(extensions)
-        in_use = [extension.extension_type for extension in extensions]
+        in_use = {extension.extension_type for extension in extensions}
         capabilities = {leaf.capabilities for leaf in self.leaf_nodes()}
         credential_types = {leaf.credential.credential_type for leaf in self.leaf_nodes()}
         for supported in capabilities:
-            if not all(map(supported.supports_extension, in_use)):
+            if not supported.supports_extensions(in_use):
                 raise ValidationError("a member does not support an extension of the group context")
             if not credential_types.issubset(supported.credentials):
                 raise ValidationError("a member does not support a credential type in use")

@@ -15,6 +15,7 @@ import hashlib
 import hmac
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from cryptography.exceptions import InvalidSignature, InvalidTag
 from cryptography.hazmat.primitives import hashes
@@ -117,6 +118,7 @@ class Ed25519(SignatureScheme):
             raise VerificationError("signature does not verify") from error
 
     @staticmethod
+    @lru_cache(maxsize=8)  # reading a key costs as much as a signature, and a device or a hub has one
     def _key(private: bytes) -> ed25519.Ed25519PrivateKey:
         if len(private) != 32:
             raise DecodeError("an Ed25519 private key has 32 bytes")

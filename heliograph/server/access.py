@@ -4,9 +4,10 @@ A room's device reads what came after the commit that added it, up to the commit
 anyone's unless it is blocked. A mailbox is its device's alone.
 """
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
-from heliograph.server import channels, rooms
+from heliograph.server import channels, log, rooms
 from heliograph.server.auth import Caller
 from heliograph.server.db.database import Reader
 from heliograph.wire.ids import ChannelId, RoomId, TopicId
@@ -36,6 +37,25 @@ def readable_span(reader: Reader, caller: Caller | None, topic: TopicId) -> Span
     if caller is not None and topic == caller.device:
         return Span(0, None)
     raise Problem("not-found", "there is no such topic")
+
+
+def readable_heads(
+    reader: Reader, caller: Caller, topics: Iterable[TopicId]
+) -> dict[TopicId, tuple[int, int] | Problem]:
+    """Return (floor, head) of each topic that the caller may read, and the refusal of each other.
+
+    Nobody learns how far a topic has come, or whether there is one, that they may not read.
+    """
+    return {topic: _readable_head(reader, caller, topic) for topic in topics}
+
+
+def _readable_head(reader: Reader, caller: Caller, topic: TopicId) -> tuple[int, int] | Problem:
+    try:
+        last = readable_span(reader, caller, topic).last
+    except Problem as problem:
+        return problem
+    floor, head = log.heads(reader, [topic]).get(topic, (0, 0))
+    return floor, head if last is None else last
 
 
 def own_topics(reader: Reader, caller: Caller) -> list[TopicId]:

@@ -5,6 +5,7 @@ Handles of accounts and channels are one namespace. Who may register is the oper
 makes for as long as it has none.
 """
 
+from heliograph.server import restrictions
 from heliograph.server.auth import Caller, hash_token, new_token
 from heliograph.server.context import Context
 from heliograph.server.db.database import Reader, Transaction
@@ -20,7 +21,7 @@ from heliograph.wire.accounts import (
     ResolveHandle,
     SetRole,
 )
-from heliograph.wire.ids import AccountId, Handle
+from heliograph.wire.ids import AccountId, ChannelId, Handle
 from heliograph.wire.problems import Problem
 
 _RESERVED = """
@@ -59,12 +60,17 @@ def take_handle(tx: Transaction, handle: Handle, holder: str, now_ms: int) -> No
 
 
 async def register(context: Context, caller: Caller | None, request: Register) -> AccountInfo:
-    """Found an account; the same request again gives the first answer."""
+    """Found an account; the same request again gives the first answer.
+
+    The genesis state of an account that has posted is public, so whoever sends it again is told no role but the one
+    that the invitation gave.
+    """
     del caller
     check_handle(request.handle)
     signed = SignedAccountState.decode(request.state)
     account = verify_genesis(signed)
     now_ms = context.now_ms()
+    await context.database.read(lambda reader: _require_welcome(reader, context, request, account, now_ms))
     context.admission.charge("registrations", "server", now_ms)
 
     def act(tx: Transaction) -> AccountInfo:
@@ -72,7 +78,7 @@ async def register(context: Context, caller: Caller | None, request: Register) -
         if known is not None:
             if known.handle != request.handle:
                 raise Problem("handle-taken", f"this account is registered as {known.handle}")
-            return known
+            return AccountInfo(account, known.handle, _invited_role(tx, request.invitation, account))
         role, invited_by = _use_invitation(tx, context, request.invitation, account, now_ms)
         take_handle(tx, request.handle, account, now_ms)
         tx.run(
@@ -90,22 +96,42 @@ async def register(context: Context, caller: Caller | None, request: Register) -
     return await context.database.write(act)
 
 
+def _require_welcome(reader: Reader, context: Context, request: Register, account: AccountId, now_ms: int) -> None:
+    """Refuse who could not register anyway, before that counts against the registrations of the whole server."""
+    if find_account(reader, account) is None and (request.invitation or context.config.registration != "open"):
+        _find_invitation(reader, request.invitation, now_ms)
+
+
+def _invited_role(reader: Reader, invitation: str | None, account: AccountId) -> AccountRole:
+    """Return the role that an invitation gave to the account that used it."""
+    row = None
+    if invitation is not None:
+        sql = "SELECT role FROM invitations WHERE token_hash = ? AND used_by = ?"
+        row = reader.one(sql, hash_token(invitation), account)
+    return "member" if row is None else row[0]
+
+
 def _use_invitation(
     tx: Transaction, context: Context, invitation: str | None, account: AccountId, now_ms: int
 ) -> tuple[AccountRole, str | None]:
     """Return the role that the invitation gives and who made it, and use it up."""
+    if invitation is None and context.config.registration == "open":
+        return "member", None
+    role, made_by = _find_invitation(tx, invitation, now_ms)
+    tx.run("UPDATE invitations SET used_by = ? WHERE token_hash = ?", account, hash_token(invitation or ""))
+    return role, made_by
+
+
+def _find_invitation(reader: Reader, invitation: str | None, now_ms: int) -> tuple[AccountRole, str | None]:
+    """Return the role that an unused invitation gives, and who made it."""
     if invitation is None:
-        if context.config.registration == "open":
-            return "member", None
         raise Problem("invitation-refused", "this server asks for an invitation")
-    token_hash = hash_token(invitation)
-    row = tx.one(
+    row = reader.one(
         "SELECT role, made_by FROM invitations WHERE token_hash = ? AND used_by IS NULL AND expires_at_ms > ?",
-        *(token_hash, now_ms),
+        *(hash_token(invitation), now_ms),
     )
     if row is None:
         raise Problem("invitation-refused", "ask for a new invitation")
-    tx.run("UPDATE invitations SET used_by = ? WHERE token_hash = ?", account, token_hash)
     return row[0], row[1]
 
 
@@ -116,16 +142,20 @@ def find_account(reader: Reader, account: AccountId) -> AccountInfo | None:
 
 
 async def resolve_handle(context: Context, caller: Caller | None, request: ResolveHandle) -> ResolvedHandle:
-    """Tell which account or channel a handle names."""
+    """Tell which account or channel a handle names; a blocked channel is found by no name."""
     del caller
-    sql = "SELECT holder FROM handles WHERE handle = ?"
-    row = await context.database.read(lambda reader: reader.one(sql, request.handle))
-    if row is None:
-        raise Problem("not-found", "nobody has this handle")
-    holder: str = row[0]
-    if holder.startswith("a"):
-        return ResolvedHandle(request.handle, account=AccountId(holder))
-    return ResolvedHandle(request.handle, channel=holder)
+
+    def query(reader: Reader) -> ResolvedHandle:
+        row = reader.one("SELECT holder FROM handles WHERE handle = ?", request.handle)
+        if row is None:
+            raise Problem("not-found", "nobody has this handle")
+        holder: str = row[0]
+        if holder.startswith("a"):
+            return ResolvedHandle(request.handle, account=AccountId(holder))
+        restrictions.require_channel(reader, ChannelId(holder))
+        return ResolvedHandle(request.handle, channel=holder)
+
+    return await context.database.read(query)
 
 
 async def set_role(context: Context, caller: Caller, request: SetRole) -> AccountInfo:

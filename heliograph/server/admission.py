@@ -41,6 +41,17 @@ class Admission:
         if wait_s:
             raise Problem("too-many-requests", f"wait {wait_s} s and try again", retry_after_s=wait_s)
 
+    def require(self, limit: str, payer: str | bytes, now_ms: int) -> None:
+        """Refuse who has nothing left in the bucket of the rate named `limit`; take nothing.
+
+        Raises:
+            Problem: `too-many-requests`, with the seconds to wait.
+        """
+        bucket = self._buckets.get((limit, payer))
+        wait_s = 0 if bucket is None else bucket.wait_s(now_ms)
+        if wait_s:
+            raise Problem("too-many-requests", f"wait {wait_s} s and try again", retry_after_s=wait_s)
+
     def rate(self, limit: str) -> Rate:
         """Return the rate of this name."""
         return self._rates[limit]
@@ -53,10 +64,10 @@ class Admission:
         return hmac.digest(self._key, _prefix(address), "sha256")[:16]
 
     def _make_room(self, now_ms: int) -> None:
-        """Forget who has nothing to pay for; and if that is not enough, the older half."""
+        """Forget who has nothing to pay for; and if that does not make much room, the older half."""
         for key in [key for key, bucket in self._buckets.items() if bucket.full(now_ms)]:
             del self._buckets[key]
-        if len(self._buckets) >= CAPACITY:
+        if len(self._buckets) > CAPACITY * 3 // 4:
             for key in list(self._buckets)[: CAPACITY // 2]:
                 del self._buckets[key]
 

@@ -64,6 +64,8 @@ from heliograph.wire.encoding import base64url_text
 DEFAULT_DOMAIN: Final = "localhost"
 DRAIN_WITHIN_S: Final = 5.0
 MIN_OPEN_FILES: Final = 512
+GC_THRESHOLDS: Final = (20_000, 20, 20)
+"""Requests make many short-lived objects and few cycles: look for those less often than Python does."""
 EARLIEST_CLOCK_MS: Final = 1_704_067_200_000  # 2024: an earlier clock is wrong
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger("heliograph.app")
@@ -92,6 +94,7 @@ _HANDLERS: Final[tuple[Handler, ...]] = (
     accounts.create_invitation,
     devices.get_account_chain,
     devices.put_account_state,
+    devices.recover_chain,
     sessions.create_challenge,
     sessions.create_session,
     sessions.end_session,
@@ -183,7 +186,7 @@ class Server:
         self.ready = False
         for site in list(self._runner.sites):
             await site.stop()
-        await self.streams.drain(DRAIN_WITHIN_S)
+        await self.streams.drain()
 
 
 @asynccontextmanager
@@ -362,6 +365,7 @@ async def serve(config: Config, announce: Callable[[Announcement], None]) -> Non
     async with open_server(config) as server:
         gc.collect()
         gc.freeze()
+        gc.set_threshold(*GC_THRESHOLDS)
         announce(server.announcement)
         stopping = asyncio.ensure_future(stop.wait())
         try:

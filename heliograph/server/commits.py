@@ -355,6 +355,8 @@ def _accept(tx: Transaction, context: Context, caller: Caller, request: SubmitCo
     _check_leavers(tx, caller, request, plan)
     _check_pair(plan, pair)
     now_ms = context.now_ms()
+    # The first leaf is the committer's, which may have outlived its key package.
+    _check_lifetimes(plan.leaves[1:], now_ms)
     tree_hash = plan.group.group_context.tree_hash
     seq = log.append(tx, room_topic(request.room), CommitEvent(request.epoch, request.commit, now_ms, tree_hash))
     _write_epoch(tx, request, plan, now_ms, old_tree_hash)
@@ -364,6 +366,16 @@ def _accept(tx: Transaction, context: Context, caller: Caller, request: SubmitCo
         if joiner.reference:
             _welcome(tx, context, request, joiner, kind, (seq, now_ms, tree_hash))
     return First(seq, now_ms)
+
+
+def _check_lifetimes(newcomers: Sequence[LeafNode], now_ms: int) -> None:
+    """Refuse who expired since the plan was made: members judge newcomers by the time that goes out with the entry."""
+    try:
+        for leaf in newcomers:
+            if leaf.lifetime is not None:
+                leaf.lifetime.check_not_expired(now_ms // 1000)
+    except MLSError as error:
+        raise Problem(_REFUSAL, str(error)) from None
 
 
 def _check_leavers(tx: Transaction, caller: Caller, request: SubmitCommit, plan: _Plan) -> None:
@@ -465,6 +477,8 @@ def _accept_proposal(
         rooms.require_participant_device(tx, caller.account, caller.device, request.room)
     _require_proposed_leaf(tx, context, caller, received)
     now_ms = context.now_ms()
+    if isinstance(received.proposal, Add):
+        _check_lifetimes([received.proposal.key_package.leaf_node], now_ms)
     tx.run("UPDATE rooms SET revision = revision + 1 WHERE room = ?", request.room)
     tx.run("UPDATE room_groups SET public_group = ? WHERE room = ?", saved, request.room)
     topic = room_topic(request.room)

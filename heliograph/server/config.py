@@ -11,9 +11,10 @@ Registration = Literal["invitation", "open"]
 class Config:
     """One server's settings.
 
-    `data` is the directory that holds everything; `domain` is fixed at the first start
-    (None: as it stands, or "localhost"); `origins` are the browser
-    origins that may call besides the server's own; `metrics_port` opens a loopback listener for Prometheus.
+    `data` is the directory that holds everything; `domain` is fixed at the first start (None: as it stands, or
+    "localhost"); `origins` are the browser origins that may call besides the server's own; `hosts` are the only
+    names (with their ports) by which it answers, where any are given; `metrics_port` opens a loopback listener for
+    Prometheus.
     """
 
     data: Path
@@ -24,4 +25,5 @@ class Config:
     limits_file: Path | None = None
     checkpoint_interval_s: int = 60
     origins: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
     metrics_port: int | None = None

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import structlog
 
 from heliograph.server import log
-from heliograph.server.access import Span, own_topics, readable_span
+from heliograph.server.access import Span, own_topics, readable_heads, readable_span
 from heliograph.server.auth import Caller
 from heliograph.server.context import Context
 from heliograph.server.db.database import Done, Reader
@@ -477,29 +477,30 @@ class Connection:
         restored = hello.incarnation not in ("", self._context.incarnation)
         named = dict(hello.cursors)
 
-        def query(reader: Reader) -> tuple[list[TopicId], dict[TopicId, tuple[int, int]]]:
-            topics = list(dict.fromkeys([*own_topics(reader, caller), *named]))
-            return topics, log.heads(reader, topics)
+        def query(reader: Reader) -> dict[TopicId, tuple[int, int] | Problem]:
+            return readable_heads(reader, caller, dict.fromkeys([*own_topics(reader, caller), *named]))
 
-        topics, heads = await self._context.database.read(query)
+        found = await self._context.database.read(query)
+        heads = {topic: one for topic, one in found.items() if not isinstance(one, Problem)}
         future = {topic for topic, seq in named.items() if topic in heads and seq > heads[topic][1]}
         if restored or future:
-            told = topics if restored else sorted(future)
-            known = {str(topic): heads[topic][1] for topic in told if topic in heads}
-            self._send(Resync(self._context.incarnation, known))
-        for topic in topics:
-            if topic in heads:
-                floor, head = heads[topic]
+            told = heads if restored else sorted(future)
+            self._send(Resync(self._context.incarnation, {str(topic): heads[topic][1] for topic in told}))
+        for topic, one in found.items():
+            if isinstance(one, Problem):
+                self._send(Ended(topic, one.body))
+            else:
+                floor, head = one
                 start = head if topic[0] == "c" else floor
                 self._add(topic, min(named.get(topic, start), head))
-            else:
-                self._send(Ended(topic, Problem("not-found", "there is no such topic").body))
 
     async def _subscribe(self, frame: Subscribe) -> None:
-        topic = frame.topic
-        found = (await self._context.database.read(lambda reader: log.heads(reader, [topic]))).get(topic)
-        if found is None:
-            self._send(Ended(topic, Problem("not-found", "there is no such topic").body))
+        topic, caller = frame.topic, self.caller
+        if caller is None:
+            return
+        found = (await self._context.database.read(lambda reader: readable_heads(reader, caller, [topic])))[topic]
+        if isinstance(found, Problem):
+            self._send(Ended(topic, found.body))
             return
         floor, head = found
         start = head if topic[0] == "c" else floor

@@ -10,8 +10,15 @@ from heliograph.server import log
 from heliograph.server.auth import Caller
 from heliograph.server.context import Context
 from heliograph.server.db.database import Reader, Transaction
+from heliograph.server.sessions import verify_signed_challenge
 from heliograph.wire.account_state import MAX_CHAIN_LENGTH, DeviceEntry, SignedAccountState, verify_successor
-from heliograph.wire.accounts import AccountChain, AccountRequest, PutAccountState
+from heliograph.wire.accounts import (
+    RECOVERY_PURPOSE,
+    AccountChain,
+    AccountRequest,
+    PutAccountState,
+    RecoverChain,
+)
 from heliograph.wire.events import DevicesEvent
 from heliograph.wire.ids import AccountId, DeviceId, mailbox_topic
 from heliograph.wire.problems import Problem
@@ -76,10 +83,28 @@ async def put_account_state(context: Context, caller: Caller | None, request: Pu
     before = await context.database.read(lambda reader: _newest(reader, request.account))
     if signed.encode() != before.encode():
         _check_next(before, signed)
+        # After the signatures: nobody but the account itself can use its allowance up.
+        context.admission.charge("states", request.account, context.now_ms())
         await context.database.write(lambda tx: _take(tx, context, request.account, before, signed))
     chain = await context.database.read(lambda reader: _read_chain(reader, request.account))
     if chain is None:
         raise Problem("not-found", "there is no such account")
+    return chain
+
+
+async def recover_chain(context: Context, caller: Caller | None, request: RecoverChain) -> AccountChain:
+    """Give an account's chain to who holds its recovery key, though no device is left to log in with."""
+    del caller
+
+    def query(reader: Reader) -> tuple[AccountChain | None, bytes | None]:
+        chain = _read_chain(reader, request.account)
+        key = None if chain is None else SignedAccountState.decode(chain.states[-1]).state.recovery_key
+        return chain, key
+
+    chain, recovery_key = await context.database.read(query)
+    verify_signed_challenge(context, request, recovery_key, RECOVERY_PURPOSE, context.now_ms())
+    if chain is None:
+        raise Problem("login-failed", "the recovery key could not be verified")
     return chain
 
 

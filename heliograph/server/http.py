@@ -15,13 +15,14 @@ import msgspec
 import structlog
 from aiohttp import hdrs, web
 
-from heliograph.server.auth import Caller
+from heliograph.server.auth import Caller, OpenSession, hash_token
+from heliograph.server.bodies import Bodies
 from heliograph.server.context import Context
 from heliograph.server.sessions import authenticate
 from heliograph.wire.accounts import AccountRole
 from heliograph.wire.encoding import convert, decode_json, encode_json
 from heliograph.wire.openapi import openapi_document
-from heliograph.wire.operations import OPERATIONS, Access, Operation
+from heliograph.wire.operations import OPERATIONS, STREAM_PATH, Access, Operation
 from heliograph.wire.problems import Problem
 
 Handler = Callable[..., Awaitable[msgspec.Struct]]
@@ -46,6 +47,11 @@ _HEADERS = {
 }
 """Sent with every answer that does not say otherwise."""
 
+_BODIES: web.AppKey[Bodies] = web.AppKey("bodies", Bodies)
+_PAYER: web.RequestKey[str] = web.RequestKey("payer", str)
+_BODY_BYTES: web.RequestKey[int] = web.RequestKey("body_bytes", int)
+"""What a request carries along: the device that pays for it, and how much of its body is in memory."""
+
 _log: structlog.stdlib.BoundLogger = structlog.get_logger("heliograph.http")
 
 
@@ -54,6 +60,7 @@ def create_http_app(
 ) -> web.Application:
     """Return the aiohttp application: every operation, the OpenAPI document, and the features' plain routes."""
     app = web.Application(middlewares=[_edge(context)], client_max_size=1)
+    app[_BODIES] = Bodies(context.limits.bodies_bytes, context.limits.waiting_bodies_per_payer)
     for operation in OPERATIONS.values():
         app.router.add_route(operation.method, operation.path, _endpoint(context, operation, handlers[operation.name]))
     document = encode_json(openapi_document())
@@ -92,18 +99,29 @@ def require_origin(context: Context, request: web.BaseRequest) -> None:
         raise Problem("not-allowed", "this site may not call this server")
 
 
+def _require_host(context: Context, request: web.BaseRequest) -> None:
+    names = request.headers.getall(hdrs.HOST, [])
+    if len(names) > 1 or (context.config.hosts and names[:1] not in [[name] for name in context.config.hosts]):
+        raise Problem("malformed", "this server answers by another name")
+
+
 def _edge(context: Context) -> Any:
-    """Return the middleware around everything: bounds, headers, and answers to what was raised."""
+    """Return the middleware around everything: bounds, headers, and answers to what was raised.
+
+    An open socket is no request in flight: sockets have a limit of their own (`stream.py`).
+    """
     in_flight = 0
 
     @web.middleware
     async def edge(request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> Any:
         nonlocal in_flight
         operation = _name_of(request)
-        in_flight += 1
+        counts = int(request.path != STREAM_PATH)
+        in_flight += counts
         try:
             if in_flight > context.limits.requests_in_flight:
                 raise Problem("overloaded", "too many requests at once: try again", retry_after_s=1)
+            _require_host(context, request)
             require_origin(context, request)
             response = await handler(request)
         except Problem as problem:
@@ -117,7 +135,8 @@ def _edge(context: Context) -> Any:
             _log.error("request failed", operation=operation, error=type(error).__name__, exc_info=_trace(error))
             response = problem_response(Problem("internal-error", "the server failed: the operator can see why"))
         finally:
-            in_flight -= 1
+            in_flight -= counts
+            request.app[_BODIES].give_back(request.get(_BODY_BYTES, 0))
         if not response.prepared:
             for name, value in _HEADERS.items():
                 response.headers.setdefault(name, value)
@@ -161,6 +180,7 @@ def _endpoint(context: Context, operation: Operation, handler: Handler) -> Calla
 
     async def answer(request: web.Request) -> web.Response:
         caller = await _caller(context, operation, request)
+        generation = context.sessions.generation
         now_ms = context.now_ms()
         if caller is None:
             source = context.admission.source(request.remote, now_ms)
@@ -168,7 +188,10 @@ def _endpoint(context: Context, operation: Operation, handler: Handler) -> Calla
             context.admission.charge(operation.limit, source, now_ms)
         else:
             context.admission.charge(operation.limit, caller.device, now_ms)
+            request[_PAYER] = caller.device
         decoded = await _decode(context, operation, request)
+        if generation != context.sessions.generation:  # the body took its time, and sessions have ended meanwhile
+            caller = await _caller(context, operation, request)
         reply = await handler(context, caller, decoded)
         return web.Response(body=encode_json(reply), content_type="application/json")
 
@@ -190,12 +213,30 @@ async def _caller(context: Context, operation: Operation, request: web.Request) 
     scheme, _, token = given[0].partition(" ") if len(given) == 1 else ("", "", "")
     if scheme.lower() != "bearer":
         raise Problem("not-logged-in", "send the session's token as Authorization: Bearer")
-    session = await authenticate(context, token)
+    session = await _session(context, request, token)
     if session.restriction is not None and operation.name not in _OPEN_TO_RESTRICTED:
         raise session.restriction
     if _RANK[session.caller.role] < _NEEDED_RANK.get(operation.access, 0):
         raise Problem("not-allowed", f"this needs the role {operation.access}")
     return session.caller
+
+
+async def _session(context: Context, request: web.Request, token: str) -> OpenSession:
+    """Return a token's session. Who brings tokens that nobody has pays for looking them up, as a stranger.
+
+    Raises:
+        Problem: `not-logged-in`, `too-many-requests`.
+    """
+    now_ms = context.now_ms()
+    source = context.admission.source(request.remote, now_ms)
+    if context.sessions.find(hash_token(token)) is None:
+        context.admission.require("source", source, now_ms)
+    try:
+        return await authenticate(context, token)
+    except Problem as problem:
+        if problem.slug == "not-logged-in":
+            context.admission.charge("source", source, now_ms)
+        raise
 
 
 async def _decode(context: Context, operation: Operation, request: web.Request) -> msgspec.Struct:
@@ -238,17 +279,24 @@ async def read_body(context: Context, request: web.Request, limit_bytes: int) ->
         raise Problem("too-large", f"at most {limit_bytes} bytes")
     parts: list[bytes] = []
     size_bytes = 0
+    bodies: Bodies = request.app[_BODIES]
+    payer = request.get(_PAYER) or context.admission.source(request.remote, context.now_ms())
+    bodies.begin(payer)
     try:
         async with asyncio.timeout(context.limits.request_within_s):
             async for part in request.content.iter_any():
                 size_bytes += len(part)
                 if size_bytes > limit_bytes:
                     raise Problem("too-large", f"at most {limit_bytes} bytes")
+                bodies.take(len(part))
+                request[_BODY_BYTES] = size_bytes
                 parts.append(part)
     except TimeoutError:
         raise Problem("malformed", "the body did not come in time") from None
     except web.RequestPayloadError:
         raise Problem("malformed", "the body broke off") from None
+    finally:
+        bodies.end(payer)
     return b"".join(parts)
 
 

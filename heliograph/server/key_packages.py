@@ -79,6 +79,9 @@ async def count_key_packages(context: Context, caller: Caller, request: Empty) -
 
 async def claim_key_packages(context: Context, caller: Caller, request: ClaimKeyPackages) -> ClaimedKeyPackages:
     """Take one key package of each device of an account; a device that offers none for the suite is left out."""
+    if request.account != caller.account:
+        pair = f"{caller.account} {request.account}"
+        context.admission.charge("claim-target", pair, context.now_ms())
 
     def act(tx: Transaction) -> ClaimedKeyPackages:
         consents.require_consent(context, tx, caller.account, request.account, request.contact_token)

@@ -42,13 +42,13 @@ class Rates(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="keb
     report: Rate = Rate(10, 1 / 60)
     decide: Rate = Rate(60, 1)
     source: Rate = Rate(600, 60)
-    """Every request of one network prefix that brings no session."""
-    source_login: Rate = Rate(100, 1)
-    """Challenges and logins of one network prefix; `login` counts them by account."""
-    source_register: Rate = Rate(20, 1 / 30)
-    """Registrations of one network prefix; `register` counts by prefix too, and `registrations` all of them."""
+    """Every request of one network prefix that brings no session, or one that is over."""
     registrations: Rate = Rate(500, 0.2)
-    """Registrations of the whole server."""
+    """Registrations of the whole server; `register` counts those of one network prefix."""
+    states: Rate = Rate(20, 1 / 60)
+    """New states of one account: each tells the devices of everyone who shares a room with it."""
+    claim_target: Rate = Rate(20, 1 / 60)
+    """Claims by one account of the key packages of one other."""
     frames: Rate = Rate(200, 40)
     """Frames on one socket, of any kind but sends."""
     frame_bytes: Rate = Rate(4 * 1024 * 1024, 256 * 1024)
@@ -88,16 +88,18 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     request_within_s: Count = 30
     """A body that has not come by then is given up."""
     requests_in_flight: Count = 1024
+    bodies_bytes: Count = 256 * 1024 * 1024
+    """Bodies in memory at once, of all requests together."""
+    waiting_bodies_per_payer: Count = 128
+    """Requests of one payer whose bodies have not come whole."""
 
     # Storage
     waiting_writes: Count = 10_000
-    waiting_write_bytes: Count = 64 * 1024 * 1024
     acts_per_commit: Count = 256
     readers: Count = 2
 
     # Sessions
     challenge_lives_s: Count = 60
-    challenges: Count = 10_000
     ticket_lives_s: Count = 30
     session_idle_s: Count = 30 * 86400
     session_lives_s: Count = 180 * 86400
@@ -197,11 +199,17 @@ class Bucket:
 
     def take(self, now_ms: int, cost: float = 1) -> int:
         """Take `cost` tokens and return 0; or take nothing and return the seconds (>= 1) until they are there."""
+        wait_s = self.wait_s(now_ms, cost)
+        if not wait_s:
+            self._tokens -= cost
+        return wait_s
+
+    def wait_s(self, now_ms: int, cost: float = 1) -> int:
+        """Return 0 where `cost` tokens are there, else the seconds (>= 1) until they are."""
         if now_ms > self._at_ms:
             self._tokens = min(self._size, self._tokens + (now_ms - self._at_ms) * self._per_ms)
         self._at_ms = now_ms
         if self._tokens >= cost:
-            self._tokens -= cost
             return 0
         return max(1, math.ceil((cost - self._tokens) / self._per_ms / 1000))
 

@@ -156,6 +156,7 @@ def _drop_welcomes(tx: Transaction, gone: Sequence[tuple[DeviceId, int, str]]) -
 def _sweep_small_rows(tx: Transaction, now_ms: int) -> None:
     tx.run("DELETE FROM key_packages WHERE expires_at_ms <= ?", now_ms)
     tx.run("DELETE FROM claims WHERE expires_at_ms <= ?", now_ms - CLAIM_GRACE_MS)
+    tx.run("DELETE FROM invitations WHERE used_by IS NULL AND expires_at_ms <= ?", now_ms)
     tx.run("DELETE FROM contact_tokens WHERE expires_at_ms <= ?", now_ms)
     tx.run(
         "DELETE FROM room_trees WHERE superseded_at_ms <= ? AND NOT EXISTS (SELECT 1 FROM welcomes w"

@@ -67,7 +67,7 @@ def readable_span(reader: Reader, device: DeviceId, room: RoomId) -> Span:
     """
     row = reader.one("SELECT joined_seq, left_seq FROM room_devices WHERE room = ? AND device = ?", room, device)
     if row is None:
-        raise Problem("not-found", "there is no such room, or this device has not joined it")
+        raise Problem("not-found", "there is no such topic")
     return Span(row[0], row[1])
 
 

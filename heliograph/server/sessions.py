@@ -22,11 +22,13 @@ from heliograph.wire.account_state import ED25519_SUITE
 from heliograph.wire.accounts import (
     CHALLENGE_SIZE_BYTES,
     LOGIN_LABEL,
+    LOGIN_PURPOSE,
     AccountRole,
     Challenge,
     CreateChallenge,
     CreateSession,
     Empty,
+    RecoverChain,
     Session,
     StreamTicket,
     login_content,
@@ -70,17 +72,28 @@ def _device_key(reader: Reader, account: AccountId, device: DeviceId) -> bytes |
 
 
 def _verify_login(context: Context, request: CreateSession, device_key: bytes | None, now_ms: int) -> None:
+    verify_signed_challenge(context, request, device_key, LOGIN_PURPOSE, now_ms)
+
+
+def verify_signed_challenge(
+    context: Context, request: CreateSession | RecoverChain, key: bytes | None, purpose: str, now_ms: int
+) -> None:
+    """Check that a challenge of ours was signed by a key (None: of nobody) for a purpose.
+
+    Raises:
+        Problem: `login-failed`.
+    """
     head, proof = request.challenge[:_HALF], request.challenge[_HALF:]
     (expires_at_ms,) = struct.unpack(">Q", head[:8])
     ours = hmac.compare_digest(proof, _proof(context, head, request.account, request.device))
-    content = login_content(context.domain, request.challenge, request.account, request.device, expires_at_ms)
+    content = login_content(
+        context.domain, request.challenge, request.account, request.device, expires_at_ms, purpose
+    )
     try:
-        cipher_suite(ED25519_SUITE).verify_with_label(
-            device_key or _STAND_IN_KEY, LOGIN_LABEL, content, request.signature
-        )
+        cipher_suite(ED25519_SUITE).verify_with_label(key or _STAND_IN_KEY, LOGIN_LABEL, content, request.signature)
     except MLSError:
         raise _login_failed() from None
-    if device_key is None or not ours or now_ms >= expires_at_ms:
+    if key is None or not ours or now_ms >= expires_at_ms:
         raise _login_failed()
 
 

@@ -135,6 +135,7 @@ class Streams:
 
     def heard(self, hints: Hints) -> None:
         """Pass hints on to who reads the topics."""
+        delivered = 0
         for topic, written in hints.items():
             readers = self._readers.get(topic)
             if written is None:
@@ -143,17 +144,18 @@ class Streams:
                     connection.touch(topic)
             elif readers:
                 self.tail.extend(topic, written)
-                self._deliver(topic, _frames(topic, written), list(readers))
+                delivered += self._deliver(topic, _frames(topic, written), list(readers))
+        self._context.metrics.delivered.inc(delivered)
 
-    def _deliver(self, topic: TopicId, frames: list[SharedFrame], readers: list[Connection]) -> None:
+    def _deliver(self, topic: TopicId, frames: list[SharedFrame], readers: list[Connection]) -> int:
         """Write shared frames to readers, a slice at a time, so that a large audience does not hold everyone up."""
         delivered = 0
         for first, last, frame in frames:
             for connection in readers[:READERS_PER_SLICE]:
                 delivered += connection.deliver(topic, first, last, frame)
-        self._context.metrics.delivered.inc(delivered)
         if len(readers) > READERS_PER_SLICE:
             self._loop.call_soon(self._deliver, topic, frames, readers[READERS_PER_SLICE:])
+        return delivered
 
     # -------------------------------------------------------------------------------------------------- tasks
 
@@ -163,13 +165,13 @@ class Streams:
             tasks.create_task(self._every(SWEEP_EVERY_S, self._sweep))
             tasks.create_task(self._every(ACKNOWLEDGE_EVERY_S, self.save_acknowledgements))
 
-    async def drain(self, within_s: float) -> None:
-        """Take no new sockets, and send all away over `within_s` seconds, so that they do not come back at once."""
+    async def drain(self) -> None:
+        """Take no new sockets, send all away, and wait until they are gone."""
         self.draining = True
-        waiting = list(self.connections)
-        for connection in waiting:
+        for number, connection in enumerate(list(self.connections)):
             connection.close(CloseCode.RESTART, "the server restarts: resume from your cursors")
-            await asyncio.sleep(within_s / len(waiting) if len(waiting) > 1 else 0)
+            if number % 100 == 99:
+                await asyncio.sleep(0)
         await self._empty.wait()
         await self.save_acknowledgements()
 
@@ -226,6 +228,8 @@ class Streams:
 
 def _frames(topic: TopicId, written: Sequence[Written]) -> list[SharedFrame]:
     """Return entries as finished frames of at most 64 KiB (an entry that is larger stands alone)."""
+    if len(written) == 1:
+        return [_frame(topic, [Entry(written[0][0], msgspec.Raw(written[0][1]))])]
     frames: list[SharedFrame] = []
     items: list[Entry] = []
     size_bytes = 0

@@ -24,6 +24,7 @@ async def read_topic(context: Context, caller: Caller | None, request: ReadTopic
     def query(reader: Reader) -> TopicEntries:
         span = readable_span(reader, caller, request.topic)
         floor, head = _floor_and_head(reader, request.topic)
+        head = head if span.last is None else span.last
         if request.after > head:
             raise Problem("incarnation-changed", f"the topic ends at {head}: your cursor is of another history")
         after = max(request.after, floor, span.after)
@@ -42,7 +43,7 @@ def _read_entry(entry: Entry) -> ReadEntry:
 
 
 async def acknowledge(context: Context, caller: Caller, request: Acknowledge) -> Empty:
-    """Keep what a device has said that it has."""
+    """Keep what a device has said that it has; of a channel, which nobody waits for, that is not kept."""
 
     def act(tx: Transaction) -> None:
         span = readable_span(tx, caller, request.topic)
@@ -56,7 +57,9 @@ async def acknowledge(context: Context, caller: Caller, request: Acknowledge) ->
 
 
 def write_acknowledgement(tx: Transaction, topic: TopicId, device: DeviceId, seq: int) -> None:
-    """Move a device's acknowledgement forward, never back."""
+    """Move a device's acknowledgement forward, never back. Of a channel, which waits for nobody, none is kept."""
+    if topic.startswith("c"):
+        return
     tx.run(
         "INSERT INTO acknowledgements (topic, device, seq) VALUES (?, ?, ?)"
         " ON CONFLICT (topic, device) DO UPDATE SET seq = excluded.seq WHERE excluded.seq > acknowledgements.seq",

@@ -10,6 +10,7 @@ from heliograph.wire.ids import AccountId, AccountIdText, DeviceId, DeviceIdText
 
 LOGIN_LABEL: Final = "HG1 Login"
 LOGIN_PURPOSE: Final = "session"
+RECOVERY_PURPOSE: Final = "recovery"
 CHALLENGE_SIZE_BYTES: Final = 32
 MAX_STATE_SIZE_BYTES: Final = 4096
 MAX_KEY_PACKAGE_SIZE_BYTES: Final = 16384
@@ -95,6 +96,19 @@ class PutAccountState(Wire, frozen=True):
 
     account: AccountIdText
     state: StateBytes
+
+
+class RecoverChain(Wire, frozen=True):
+    """Ask for an account's chain with its recovery key, in order to build the state that brings it back.
+
+    `device` is the new device's id, for which the challenge was made; the signature is over `login_content` with the
+    purpose "recovery".
+    """
+
+    account: AccountIdText
+    device: DeviceIdText
+    challenge: Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
+    signature: Annotated[bytes, msgspec.Meta(max_length=256)]
 
 
 class SetRole(Wire, frozen=True):
@@ -208,13 +222,20 @@ class ClaimedKeyPackages(Wire, frozen=True):
     key_packages: list[ClaimedKeyPackage]
 
 
-def login_content(domain: str, challenge: bytes, account: AccountId, device: DeviceId, expires_at_ms: int) -> bytes:
+def login_content(
+    domain: str,
+    challenge: bytes,
+    account: AccountId,
+    device: DeviceId,
+    expires_at_ms: int,
+    purpose: str = LOGIN_PURPOSE,
+) -> bytes:
     """Return the bytes that a device signs under `LOGIN_LABEL`: they name server, purpose, account and device, so
     that a signature given to one server or for one purpose is of no use for another.
     """
     writer = Writer()
     writer.opaque(domain.encode())
-    writer.opaque(LOGIN_PURPOSE.encode())
+    writer.opaque(purpose.encode())
     writer.opaque(challenge)
     writer.opaque(id_bytes(account))
     writer.opaque(id_bytes(device))

@@ -16,7 +16,7 @@ from heliograph.wire.problems import ProblemBody
 from heliograph.wire.rooms import Epoch, IdempotencyKey, RoomKind, Seq
 
 MAX_FRAME_SIZE_BYTES: Final = 64 * 1024
-MAX_FIRST_FRAME_SIZE_BYTES: Final = 4 * 1024
+MAX_FIRST_FRAME_SIZE_BYTES: Final = 64 * 1024
 MAX_CURSORS: Final = 2000
 
 

@@ -16,7 +16,9 @@ Franks travel without the sender: receivers know it once they have decrypted.
 """
 
 import hmac
+import struct
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Annotated, Final, Protocol
 
 import msgspec
@@ -94,14 +96,8 @@ def tag_in(authenticated_data: bytes) -> bytes:
 
 def context_bytes(sender_uri: str, room_uri: str, accepted_at_ms: int, room_seq: int, epoch: int, kid: bytes) -> bytes:
     """Return what the hub knows of a message, as it is stamped; vectors have RFC 9420 §2.1.2 lengths."""
-    writer = Writer()
-    writer.opaque(sender_uri.encode())
-    writer.opaque(room_uri.encode())
-    writer.uint64(accepted_at_ms)
-    writer.uint64(room_seq)
-    writer.uint64(epoch)
-    writer.opaque(kid)
-    return writer.getvalue()
+    numbers = struct.pack(">QQQ", accepted_at_ms, room_seq, epoch)
+    return b"".join((_vector(sender_uri.encode()), _vector(room_uri.encode()), numbers, _vector(kid)))
 
 
 def stamp_batch(
@@ -122,8 +118,10 @@ def stamp_batch(
     levels = _levels(leaves)
     signed = _signed(levels[-1][0], SUITE, kid)
     signature = cipher_suite(SUITE).sign_with_label(signature_private_key, LABEL, signed)
+    count = len(items)
     return [
-        Frank(mac, SUITE, kid, signature, index, len(items), _path(levels, index)) for index, mac in enumerate(macs)
+        Frank(mac, SUITE, kid, signature, index, count, path)
+        for index, (mac, path) in enumerate(zip(macs, _paths(levels), strict=True))
     ]
 
 
@@ -207,14 +205,24 @@ def _levels(leaves: list[bytes]) -> list[list[bytes]]:
     return levels
 
 
-def _path(levels: list[list[bytes]], index: int) -> tuple[bytes, ...]:
-    path: list[bytes] = []
-    for row in levels[:-1]:
-        sibling = index ^ 1
-        if sibling < len(row):
-            path.append(row[sibling])
-        index >>= 1
-    return tuple(path)
+def _paths(levels: list[list[bytes]]) -> list[tuple[bytes, ...]]:
+    """The path of each leaf, nearest sibling first: from the root down, so that what leaves share is made once."""
+    paths: list[tuple[bytes, ...]] = [()]
+    for row in reversed(levels[:-1]):
+        above, paths = paths, []
+        for index in range(len(row)):
+            sibling = index ^ 1
+            path = above[index >> 1]
+            paths.append((row[sibling], *path) if sibling < len(row) else path)
+    return paths
+
+
+@lru_cache(maxsize=4096)
+def _vector(data: bytes) -> bytes:
+    """The same few names come again and again. Source: RFC 9420 §2.1.2."""
+    writer = Writer()
+    writer.opaque(data)
+    return writer.getvalue()
 
 
 def _check_keys(hub_key: bytes, kid: bytes) -> None:

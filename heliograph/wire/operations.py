@@ -58,7 +58,7 @@ OPERATIONS: Final = _table(
               ("invalid-account-state", "invalid-handle", "handle-taken", "invitation-refused"),
               "Found an account."),
     Operation("resolve_handle", "GET", "/v1/handles/{handle}", "anyone", a.ResolveHandle, a.ResolvedHandle,
-              "read", ("not-found",), "Tell which account or channel a handle names."),
+              "read", _BLOCKED, "Tell which account or channel a handle names."),
     Operation("get_account_chain", "GET", "/v1/accounts/{account}/chain", "optional", a.AccountRequest,
               a.AccountChain, "read", ("not-found",),
               "Give an account's signed states; without a session, only of accounts that have posted in public."),
@@ -66,6 +66,9 @@ OPERATIONS: Final = _table(
               a.AccountChain, "account", ("not-found", "invalid-account-state", "wrong-state"),
               "Continue an account's chain: add or remove a device, change a key. The state's signatures are the "
               "authority: a new device, which can have no session yet, puts the state that adds it."),
+    Operation("recover_chain", "POST", "/v1/accounts/{account}/recovery", "anyone", a.RecoverChain, a.AccountChain,
+              "login", ("login-failed",),
+              "Give an account's chain to who holds its recovery key, to build the state that brings it back."),
     Operation("set_role", "PUT", "/v1/accounts/{account}/role", "administrator", a.SetRole, a.AccountInfo,
               "account", ("not-found",), "Give an account a role on this server."),
     Operation("create_invitation", "POST", "/v1/invitations", "device", a.CreateInvitation, a.Invitation,

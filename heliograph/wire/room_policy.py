@@ -128,7 +128,7 @@ class RoomPolicy:
         dictionary = find(extensions, APP_DATA_DICTIONARY)
         if dictionary is None:
             raise _refusal("the group has no policy")
-        if any(one != REQUIRED for one in extensions if one != dictionary):
+        if any(one != REQUIRED for one in extensions if one.extension_type != APP_DATA_DICTIONARY):
             raise _refusal("beside the policy the group context holds required_capabilities for it, and nothing else")
         try:
             return cls._decode(dictionary)
@@ -200,10 +200,11 @@ def check_change(before: RoomPolicy, after: RoomPolicy, change: Change) -> None:
             participants do not fit together.
     """
     check_roles(before, after, change.committer)
-    _check_leaves(before, after, change)
+    _check_leaves(after, change)
     if change.external:
         _check_external(before, after, change)
     else:
+        _check_newcomers(before, after, change)
         _check_removals(before, after, change)
 
 
@@ -249,7 +250,7 @@ def _check_participants(before: RoomPolicy, after: RoomPolicy, committer: Accoun
         raise Problem("not-allowed", "a room keeps at least one owner")
 
 
-def _check_leaves(before: RoomPolicy, after: RoomPolicy, change: Change) -> None:
+def _check_leaves(after: RoomPolicy, change: Change) -> None:
     if len(change.added) > MAX_ADDED_DEVICES or len(change.present) > MAX_LEAVES:
         raise _refusal(f"at most {MAX_ADDED_DEVICES} devices join at once, and {MAX_LEAVES} in all")
     if len(set(change.present)) != len(change.present):
@@ -258,6 +259,9 @@ def _check_leaves(before: RoomPolicy, after: RoomPolicy, change: Change) -> None
     for uri in change.present:
         if _account_of(after.domain, uri) not in allowed:
             raise _refusal("a device of an account that takes no part cannot stand in the group")
+
+
+def _check_newcomers(before: RoomPolicy, after: RoomPolicy, change: Change) -> None:
     brought = {_account_of(after.domain, uri) for uri in change.added}
     if not after.present() - before.present() <= brought:
         raise _refusal("who begins to take part comes with a device: add one of a claimed key package in this commit")

@@ -48,7 +48,6 @@ class Ran:
         """The JSON objects that it printed."""
         return [json.loads(line) for line in self.out.splitlines()]
 
-    @property
     def one(self) -> dict[str, Any]:
         """The only JSON object that it printed, of a command that went well."""
         assert self.code == ExitCode.OK, self.err
@@ -83,7 +82,7 @@ class Town:
 
     def newcomer(self, handle: str) -> dict[str, Any]:
         """Found an account."""
-        return self.json(handle, "account", "create", handle).one
+        return self.json(handle, "account", "create", handle).one()
 
 
 @pytest.fixture(scope="module")

@@ -5,12 +5,14 @@ import pytest
 from heliograph.cli.output import Output
 from heliograph.cli.telling import sentence, tell
 from heliograph.client import told as t
+from heliograph.wire.ids import AccountId, ChannelId, DeviceId, RoomId
 from heliograph.wire.problems import Problem
 
-ROOM = "r" + "a" * 26
-CHANNEL = "c" + "b" * 26
-ACCOUNT = "a" + "c" * 52
-MESSAGE = t.RoomMessage(ROOM, 7, b"\x01" * 32, ACCOUNT, "alice", "d" + "e" * 26, "hello", 3_661_000)
+ROOM = RoomId("r" + "a" * 26)
+CHANNEL = ChannelId("c" + "b" * 26)
+ACCOUNT = AccountId("a" + "c" * 52)
+DEVICE = DeviceId("d" + "e" * 26)
+MESSAGE = t.RoomMessage(ROOM, 7, b"\x01" * 32, ACCOUNT, "alice", DEVICE, "hello", 3_661_000)
 
 
 def test_a_message_is_one_line_with_time_room_and_sender() -> None:
@@ -25,7 +27,7 @@ def test_a_blocked_channel_is_told_with_the_public_reason() -> None:
 
 
 def test_a_message_cannot_pretend_to_be_two(capsys: pytest.CaptureFixture[str]) -> None:
-    forged = t.RoomMessage(ROOM, 7, b"\x01" * 32, ACCOUNT, "eve", "d", "hi\n01:01:02 raaaaaaaa @alice: pay eve", 0)
+    forged = t.RoomMessage(ROOM, 7, b"\x01" * 32, ACCOUNT, "eve", DEVICE, "hi\n01:01:02 raaaaaaaa @alice: pay eve", 0)
 
     tell(Output(as_json=False), forged)
 

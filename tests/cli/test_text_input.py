@@ -17,7 +17,7 @@ def _give_input(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
 def test_text_comes_from_standard_input_without_its_last_line_break(
     asked: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _give_input(monkeypatch, "zwei\nZeilen\n".encode())
+    _give_input(monkeypatch, b"zwei\nZeilen\n")
     assert text_or_input(asked, "message", 100) == "zwei\nZeilen"
 
 

@@ -8,6 +8,7 @@ import pytest
 from heliograph.client import engine
 from heliograph.client.changes import IntentAdded, JoinFromOutside, RoomSaved
 from heliograph.client.identity import KnownAccount, next_state
+from heliograph.client.room import create_room
 from heliograph.client.room_commits import Wanted
 from heliograph.client.step import Facts, Missing, Step
 from heliograph.client.told import (
@@ -257,6 +258,22 @@ def test_a_welcome_whose_server_swaps_the_franking_key_is_refused(hub: Hub, alic
     bob.apply(bob.identity.device, 1, welcome_event(room, pending, seq, event))
 
     assert bob.memory.rooms == {}
+
+
+@pytest.mark.rule("RFC 9420 §12.4.3.1")
+def test_a_welcome_cannot_replace_a_room_in_which_this_device_stands(
+    hub: Hub, alice: Phone, bob: Phone, room: RoomId
+) -> None:
+    mallory, before = hub.phone("mallory"), bob.memory.rooms[room]
+    mallory.memory.rooms[room] = create_room(
+        mallory.identity, room, direct=False, franking_key=hub.franking_key, now_s=NOW_MS // 1000, random=hub.random
+    )
+    pending = hub.build(mallory, room, Wanted(add=[bob.key_package().key_package], join=[bob.identity.account]))
+    seq, event = hub.commit(pending)
+
+    bob.apply(bob.identity.device, 2, welcome_event(room, pending, seq, event))
+
+    assert bob.memory.rooms[room] is before
 
 
 def test_a_welcome_for_nobody_here_is_answered_by_joining_from_outside(hub: Hub, alice: Phone, bob: Phone) -> None:

@@ -21,7 +21,7 @@ from heliograph.wire.rooms import ReadTopic, SubmitCommit, Submitted
 from tests.faults.history import Delivery, History, Send, Win
 from tests.faults.people import Person, submission
 
-MESSAGE_SIZE_BYTES = 160
+MESSAGE_SIZE_BYTES = 240
 EPOCH = 1
 ADDED_SEQ = 1
 PAUSE_S = 0.02

@@ -31,6 +31,7 @@ from heliograph.wire.events import Submit
 from heliograph.wire.frank import TAG_SIZE_BYTES, frank_aad
 from heliograph.wire.ids import Handle, RoomId, group_id
 from heliograph.wire.operations import OPERATIONS
+from tests.faults.server_process import ServerProcess
 from tests.server.phones import SUITE, Phone
 
 SENDER_DATA_SIZE_BYTES = 28
@@ -68,12 +69,12 @@ class Person:
 
 
 @asynccontextmanager
-async def people(url: str, *handles: str) -> AsyncGenerator[list[Person]]:
-    """Register people at a server, and close their connections at the end."""
+async def people(process: ServerProcess, *handles: str) -> AsyncGenerator[list[Person]]:
+    """Register people at a running server, and close their connections at the end."""
     async with AsyncExitStack() as stack:
-        asking = await stack.enter_async_context(Transport(url))
+        asking = await stack.enter_async_context(Transport(process.url))
         server = await asking.call("get_server", Empty(), ServerInfo)
-        found = [Person(url, server, handle) for handle in handles]
+        found = [Person(process.url, server, handle) for handle in handles]
         for person in found:
             await stack.enter_async_context(person.transport)
         await _few_at_a_time([person.register() for person in found])

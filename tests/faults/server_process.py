@@ -55,7 +55,7 @@ class ServerProcess:
         self.log = folder / "server.log"
         self._limits_file = limits_file
         self._module = module
-        self._environment = environment
+        self.environment = environment
         self._port = 0
         self._process: Process | None = None
 
@@ -78,7 +78,7 @@ class ServerProcess:
             self._process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", *self._module, "serve", "--data", str(self.data), *listen, *limits),
                 cwd=ROOT,
-                env=self._environment,
+                env=self.environment,
                 stdout=PIPE,
                 stderr=log,
             )

@@ -23,25 +23,23 @@ async def history_of(folder: Path, kills: int, *module: str) -> tuple[History, i
     """Kill a server `kills` times under load; return what everyone saw, and how often something was sent again."""
     history = History()
     server = ServerProcess(folder, limits_file=generous_limits_file(folder), module=module)
-    async with serving(server):
-        async with people(server.url, *(f"person{number}" for number in range(ROOMS * PEOPLE_A_ROOM))) as everyone:
-            groups = [everyone[at : at + PEOPLE_A_ROOM] for at in range(0, len(everyone), PEOPLE_A_ROOM)]
-            rooms = [(group[0], await open_room(group[0], group[1:])) for group in groups]
-            talkers = [
-                Talker(person, room, history)
-                for group, (_, room) in zip(groups, rooms, strict=True)
-                for person in group
-            ]
-            async with asyncio.TaskGroup() as tasks:
-                running = [tasks.create_task(talker.run()) for talker in talkers]
-                for moment_s in moments(SEED, kills, 0.05, 0.4):
-                    await asyncio.sleep(moment_s)
-                    await server.kill()
-                    await server.start()
-                async with asyncio.timeout(CAUGHT_UP_WITHIN_S):
-                    await settle(talkers, rooms, history)
-                for task in running:
-                    task.cancel()
+    names = [f"person{number}" for number in range(ROOMS * PEOPLE_A_ROOM)]
+    async with serving(server), people(server, *names) as everyone:
+        groups = [everyone[at : at + PEOPLE_A_ROOM] for at in range(0, len(everyone), PEOPLE_A_ROOM)]
+        rooms = [(group[0], await open_room(group[0], group[1:])) for group in groups]
+        talkers = [
+            Talker(person, room, history) for group, (_, room) in zip(groups, rooms, strict=True) for person in group
+        ]
+        async with asyncio.TaskGroup() as tasks:
+            running = [tasks.create_task(talker.run()) for talker in talkers]
+            for moment_s in moments(SEED, kills, 0.05, 0.4):
+                await asyncio.sleep(moment_s)
+                await server.kill()
+                await server.start()
+            async with asyncio.timeout(CAUGHT_UP_WITHIN_S):
+                await settle(talkers, rooms, history)
+            for task in running:
+                task.cancel()
     return history, sum(talker.sent_again for talker in talkers)
 
 

@@ -21,16 +21,19 @@ LATE_S = 0.02
 
 
 def acknowledge_before_commit() -> None:
-    """Tell writers that they are done, and commit a little later."""
+    """Tell those who sent messages that they are done, and commit a little later."""
 
     def commit(self: Any, batch: Any, acts: Any) -> None:
         batch.begin()
         batch.execute("BEGIN IMMEDIATE")
         results = self._run_together(batch, acts)
+        if not batch.deferred:
+            batch.execute("COMMIT")
         self._finish(batch, batch.deferred)
         self._loop.call_soon_threadsafe(self._tell, results, batch.hints, batch.done_acts)
-        time.sleep(LATE_S)
-        batch.execute("COMMIT")
+        if batch.deferred:
+            time.sleep(LATE_S)
+            batch.execute("COMMIT")
 
     sqlite.SQLiteDatabase._commit = commit  # type: ignore[method-assign]
 
@@ -40,7 +43,7 @@ def forget_keys() -> None:
     answer = Connection._answer
 
     def answer_late(self: Connection, *result: Any) -> None:
-        self._loop.call_later(LATE_S, answer, self, *result)
+        self._loop.call_later(LATE_S, partial(answer, self, *result))
 
     Connection._answer = answer_late  # type: ignore[method-assign]
     submissions.find_many = lambda reader, keys: {}

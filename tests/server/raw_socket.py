@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from heliograph.wire.encoding import encode_msgpack
 from heliograph.wire.events import Hello, Ready, server_frame_decoder
 from heliograph.wire.operations import STREAM_PATH
-from tests.world import Person, World
+from tests.world import LoggedIn, World
 
 
 class RawSocket:
@@ -97,7 +97,7 @@ async def upgraded(w: World, extra: str = "") -> AsyncGenerator[RawSocket]:
 
 
 @asynccontextmanager
-async def greeted(w: World, who: Person) -> AsyncGenerator[RawSocket]:
+async def greeted(w: World, who: LoggedIn) -> AsyncGenerator[RawSocket]:
     """Open a socket that has said hello."""
     ticket = await w.ticket(who)
     async with upgraded(w) as raw:

@@ -209,6 +209,35 @@ async def test_the_server_is_no_proxy(tmp_path: Path) -> None:
         assert (await raw_answer(raw, b"CONNECT evil.example:443 HTTP/1.1\r\nHost: evil.example\r\n\r\n"))[0] >= 400
 
 
+@pytest.mark.bad_input(52)
+@pytest.mark.parametrize(
+    "host", ["evil.example", "chat.example.evil", "xchat.example", "chat.example:1", "CHAT.EXAMPLE."]
+)
+async def test_a_server_with_a_name_answers_by_no_other(tmp_path: Path, host: str) -> None:
+    async with world(tmp_path, hosts=("chat.example",)) as w, connect(w) as raw:
+        for target in ("/ready", f"http://{host}/ready"):
+            assert (await raw_answer(raw, f"GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()))[0] == 400
+            await raw.reader.read(65536)
+    async with world(tmp_path, hosts=("chat.example",)) as w, connect(w) as raw:
+        assert (await raw_answer(raw, b"GET /ready HTTP/1.1\r\nHost: chat.example\r\n\r\n"))[0] == 200
+
+
+@pytest.mark.bad_input(52)
+async def test_two_hosts_are_none(tmp_path: Path) -> None:
+    async with world(tmp_path) as w, connect(w) as raw:
+        request = b"GET /ready HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n\r\n"
+        assert (await raw_answer(raw, request))[0] == 400
+
+
+@pytest.mark.bad_input(54)
+@pytest.mark.parametrize("ranges", ["0-0," * 800 + "0-0", "5-2", "0-99999999999999999999", "-0", "a-b"])
+async def test_ranges_are_not_served(tmp_path: Path, ranges: str) -> None:
+    headers = {"Range": f"bytes={ranges}"}
+    async with world(tmp_path) as w, w.http.get(w.url + "/v1/openapi.json", headers=headers) as response:
+        assert response.status == 200
+        assert len(await response.read()) == int(response.headers["Content-Length"])
+
+
 @pytest.mark.bad_input(53)
 async def test_a_forwarded_address_is_not_believed(tmp_path: Path) -> None:
     limits = generous_limits()

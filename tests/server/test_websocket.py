@@ -17,6 +17,7 @@ from heliograph.wire.events import (
     Hello,
     Ping,
     Pong,
+    Ready,
     ReceivedEntries,
     Refused,
     Resync,
@@ -195,6 +196,14 @@ async def test_the_first_frame_is_a_hello(tmp_path: Path, payload: bytes) -> Non
     async with world(tmp_path) as w, upgraded(w) as raw:
         await raw.send(client_frame(payload))
         assert await raw.close_code() == 4400
+
+
+async def test_a_hello_that_comes_with_the_handshake_is_read(tmp_path: Path) -> None:
+    async with world(tmp_path) as w, connect(w) as raw:
+        hello = client_frame(encode_msgpack(Hello(await w.ticket(await w.register("alice")))))
+        await raw.send(handshake() + hello)
+        assert (await raw.head())[0] == 101
+        assert isinstance(server_frame_decoder.decode((await raw.frame())[1]), Ready)
 
 
 @pytest.mark.bad_input(24)

@@ -4,10 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from heliograph.mls.extension import Extension
+from heliograph.mls.codec import Writer
+from heliograph.mls.extension import Extension, RequiredCapabilities
 from heliograph.wire.ids import AccountId, account_id, device_id, device_uri
 from heliograph.wire.problems import Problem
-from heliograph.wire.room_policy import APP_DATA_DICTIONARY, Change, Role, RoomPolicy, check_change
+from heliograph.wire.room_policy import APP_DATA_DICTIONARY, Change, Role, RoomPolicy, check_change, check_roles
 
 ANNA, BEN, CLEO, DORA = (account_id(bytes([number]) * 32) for number in range(1, 5))
 ROOM = RoomPolicy(
@@ -48,8 +49,58 @@ def test_the_policy_comes_back_from_its_extension() -> None:
 
 
 def test_an_admin_adds_and_removes_members() -> None:
-    change(BEN, roles(dora=Role.MEMBER))
-    change(BEN, roles(cleo=None))
+    change(BEN, roles(dora=Role.MEMBER), added=(uri(DORA),))
+    change(BEN, roles(cleo=None), removed=(uri(CLEO),))
+
+
+def test_nobody_is_listed_without_a_device_that_was_given() -> None:
+    """Key packages are given with consent; who is only listed shares a room with people that they never agreed to."""
+    refused("invalid-proposal", BEN, roles(dora=Role.MEMBER))
+    refused("invalid-proposal", BEN, roles(dora=Role.MEMBER), added=(uri(CLEO, 2),))
+
+
+def test_a_proposal_may_list_whom_another_proposal_adds() -> None:
+    check_roles(ROOM, roles(dora=Role.MEMBER), BEN)
+    with pytest.raises(Problem, match="only admins"):
+        check_roles(ROOM, roles(dora=Role.MEMBER), CLEO)
+
+
+def without(policy: RoomPolicy, *gone: str) -> tuple[str, ...]:
+    return tuple(one for one in leaves(policy) if one not in gone)
+
+
+def test_a_member_removes_no_device_of_another_who_stays() -> None:
+    one = uri(BEN)
+    refused("not-allowed", CLEO, ROOM, removed=(one,), present=without(ROOM, one))
+    change(ANNA, ROOM, removed=(one,), present=without(ROOM, one))
+
+
+def test_a_member_may_not_replace_a_device_of_another_either() -> None:
+    refused("not-allowed", CLEO, ROOM, removed=(uri(BEN),), added=(uri(BEN),))
+
+
+def test_a_member_may_remove_a_device_of_its_own() -> None:
+    change(CLEO, ROOM, removed=(uri(CLEO, 2),))
+
+
+def test_a_member_may_remove_a_device_that_its_account_has_dropped() -> None:
+    one, dropped = uri(BEN), frozenset({uri(BEN)})
+    change(CLEO, ROOM, removed=(one,), present=without(ROOM, one), dropped=dropped)
+    refused("not-allowed", CLEO, ROOM, removed=(uri(ANNA),), present=without(ROOM, uri(ANNA)), dropped=dropped)
+
+
+def test_a_member_may_commit_the_leave_of_another() -> None:
+    one = uri(BEN)
+    change(CLEO, ROOM, removed=(one,), present=without(ROOM, one), leaving=frozenset({one}))
+
+
+@pytest.mark.parametrize("by", [ANNA, CLEO])
+def test_a_commit_takes_out_everyone_who_waits_to_leave(by: AccountId) -> None:
+    refused("invalid-proposal", by, ROOM, leaving=frozenset({uri(BEN)}))
+
+
+def test_a_commit_from_outside_may_leave_a_leaver_in() -> None:
+    change(CLEO, ROOM, external=True, added=(uri(CLEO),), removed=(uri(CLEO),), leaving=frozenset({uri(BEN)}))
 
 
 def test_a_member_adds_nobody() -> None:
@@ -115,6 +166,33 @@ def test_a_direct_room_keeps_its_two_people() -> None:
 def test_a_policy_that_cannot_be_read_is_refused(data: bytes) -> None:
     with pytest.raises(Problem, match="policy"):
         RoomPolicy.from_extensions([Extension(APP_DATA_DICTIONARY, data)])
+
+
+def test_a_policy_with_a_component_that_nobody_knows_is_refused() -> None:
+    known = ROOM.extension().extension_data
+    writer = Writer()
+    writer.opaque(known[2:] + b"\x80\x02\x01\x00")
+    with pytest.raises(Problem, match="0x8002"):
+        RoomPolicy.from_extensions([Extension(APP_DATA_DICTIONARY, writer.getvalue())])
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        Extension(0x0005, b"\x00"),
+        Extension(0x0A0A, bytes(1000)),
+        RequiredCapabilities(extension_types=(APP_DATA_DICTIONARY, 0x0A0A)).to_extension(),
+    ],
+    ids=["external-senders", "unknown", "more-capabilities"],
+)
+def test_nothing_else_stands_in_the_group_context(other: Extension) -> None:
+    with pytest.raises(Problem, match="nothing else"):
+        RoomPolicy.from_extensions([ROOM.extension(), other])
+
+
+def test_the_policy_may_stand_beside_the_capabilities_that_it_needs() -> None:
+    required = RequiredCapabilities(extension_types=(APP_DATA_DICTIONARY,)).to_extension()
+    assert RoomPolicy.from_extensions([required, ROOM.extension()]) == ROOM
 
 
 def test_a_group_without_a_policy_is_refused() -> None:

@@ -19,7 +19,7 @@ from heliograph.cli.demo.stage import Stage
 from heliograph.client.channel import build_deletion, build_edit, build_post
 from heliograph.client.told import ChannelEnded, OutcomeReceived, StatementReceived
 from heliograph.mls.suite import Random
-from heliograph.wire.accounts import Wire
+from heliograph.wire.accounts import ResolveHandle, Wire
 from heliograph.wire.channels import (
     ChannelRequest,
     GetPost,
@@ -29,7 +29,7 @@ from heliograph.wire.channels import (
     UpdateChannel,
     decode_post,
 )
-from heliograph.wire.ids import CaseId, TopicId
+from heliograph.wire.ids import CaseId, Handle, TopicId
 from heliograph.wire.moderation import Decided, Measure, MeasureKind, ReportPublic
 from heliograph.wire.operations import OPERATIONS
 from heliograph.wire.problems import Problem
@@ -53,7 +53,7 @@ async def play(stage: Stage, broadcast: Broadcast, desk: Desk, random: Random) -
         await _decide(desk.reviewer, case, "remove-post")
     left = [one.subject.kind for one in await desk.reviewer.client.cases()]
     narrator.check(
-        left == ["room"], "Rosa removes the two other posts as well; the case of the room stays open", str(left)
+        left == ["room"], "Rosa removes the two other posts as well; the case about the room stays open", str(left)
     )
     bundle = await broadcast.owner.client.decision_proof(decided.decision)
     narrator.event("Vera, who may object, keeps the proof that the decision stands in the public log")
@@ -143,6 +143,7 @@ def _requests(broadcast: Broadcast, random: Random) -> dict[str, Wire]:
     signed: SubmitSigned = build_post(identity, channel, "Hello?", language="en", now_ms=now_ms, random=random)
     before = decode_post(signed.signed)
     return {
+        "resolve_handle": ResolveHandle(Handle(story.CHANNEL_HANDLE)),
         "get_channel": ChannelRequest(channel),
         "update_channel": UpdateChannel(channel, title="Other news"),
         "set_channel_role": SetChannelRole(channel, broadcast.followers[0].client.identity.account, "editor"),
@@ -163,6 +164,7 @@ async def _check_pages(stage: Stage, broadcast: Broadcast) -> None:
     paths = (
         f"/c/{story.CHANNEL_HANDLE}",
         f"/c/{story.CHANNEL_HANDLE}/{post}",
+        f"/v1/handles/{story.CHANNEL_HANDLE}",
         f"/v1/channels/{channel}",
         f"/v1/channels/{channel}/posts",
         f"/v1/channels/{channel}/posts/{post}",

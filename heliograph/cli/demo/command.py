@@ -47,7 +47,7 @@ def demo_command(
         try:
             asyncio.run(_play(narrator, folder, followers))
         except Exception as failure:
-            error = first_of(failure) if isinstance(failure, ExceptionGroup) else failure
+            error = first_of(failure) if isinstance(failure, BaseExceptionGroup) else failure
             narrator.end(ok=False, wrong=str(error))
             if not isinstance(error, (WrongOutcome, TimeoutError, Problem, ClientError, MLSError)):
                 raise error from failure

@@ -23,8 +23,6 @@ register = { burst = 1000, per_s = 100 }
 registrations = { burst = 1000, per_s = 100 }
 login = { burst = 5000, per_s = 500 }
 source = { burst = 20000, per_s = 5000 }
-source-register = { burst = 1000, per_s = 100 }
-source-login = { burst = 5000, per_s = 500 }
 """
 
 

@@ -1,5 +1,7 @@
 """One SQLite connection: which SQLite will do, and the settings that writer and readers share."""
 
+import os
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol, cast
@@ -9,7 +11,8 @@ import apsw
 from heliograph.server.db.database import Row, SQLValue
 
 MIN_SQLITE_VERSION = "3.51.3"
-CACHE_KIB = 64 * 1024
+CACHE_KIB = 16 * 1024
+"""Of each connection. SQLite walks its table of cached pages at every commit, so a larger one costs all writers."""
 BUSY_TIMEOUT_MS = 5000
 PREPARED_STATEMENTS = 256
 
@@ -57,9 +60,25 @@ def open_connection(path: Path, *, synchronous: str = "FULL", vfs: str | None = 
         DatabaseRefusedError: the file cannot be opened, or is no database.
     """
     try:
+        if vfs is None:
+            _keep_private(path)
         return _open(path, synchronous, vfs)
     except (apsw.NotADBError, apsw.CorruptError, apsw.CantOpenError, apsw.ReadOnlyError) as error:
         raise DatabaseRefusedError(f"{path}: {error}: restore it from a backup") from None
+    except OSError as error:
+        raise DatabaseRefusedError(f"{path}: {error.strerror}") from None
+
+
+def _keep_private(path: Path) -> None:
+    """Let nobody but the server's user read the file, whatever the umask; WAL and shared memory take its mode over.
+
+    A file that is there is not opened: to close it again would take away the locks that another connection of this
+    process holds on it.
+    """
+    if not path.exists():
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+    elif stat.S_IMODE(path.stat().st_mode) & 0o077:
+        path.chmod(0o600)
 
 
 def _open(path: Path, synchronous: str, vfs: str | None) -> apsw.Connection:

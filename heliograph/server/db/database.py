@@ -7,7 +7,8 @@ await database.read(query)     query(reader) runs on a reader thread, on one con
 
 Many acts share one commit (group commit), and one which raises takes nothing but itself back. An act must be quick,
 must touch nothing but its transaction and its own variables, and must not await. It may be run a second time, when
-a neighbour failed half-way: what it did the first time has then never been. SQL is the common subset of SQLite and PostgreSQL, values are bound at `?`.
+a neighbour failed half-way: what it did the first time has then never been. SQL is the common subset of SQLite and
+PostgreSQL, values are bound at `?`.
 """
 
 from collections.abc import Callable

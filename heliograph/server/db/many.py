@@ -1,24 +1,26 @@
 """Many rows in one statement.
 
 A statement costs a lock, a lookup and a change of threads, whatever it does; a batch of messages pays that once.
-Numbers of rows are rounded, so that there are few texts and each stays prepared: what finds or updates rows is
-filled up with NULLs, which match nothing; what inserts rows is cut into groups.
+Numbers of rows are rounded up with rows of NULLs, which match nothing and are not inserted: so there are few texts,
+and each stays prepared.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cache
 from itertools import chain
 
 from heliograph.server.db.database import Reader, Row, SQLValue, Transaction
 
 Values = tuple[SQLValue, ...]
-_GROUP_SIZES = (64, 32, 16, 8, 4, 2, 1)
+MAX_ROWS = 1024
+"""In one statement: SQLite binds 32766 values, PostgreSQL as many."""
 
 
 def insert_rows(tx: Transaction, into: str, rows: Sequence[Values]) -> None:
-    """Insert rows; `into` is the table and its columns, such as `entries (topic, seq)`."""
-    for group in _groups(rows):
-        tx.run(_insert(into, len(group), len(group[0])), *chain.from_iterable(group))
+    """Insert rows whose first value is never NULL; `into` is the table and its columns, as `entries (topic, seq)`."""
+    for at in range(0, len(rows), MAX_ROWS):
+        filled = _filled(rows[at : at + MAX_ROWS])
+        tx.run(_insert(into, len(filled), len(rows[0])), *chain.from_iterable(filled))
 
 
 def select_rows(reader: Reader, select: str, on: str, keys: Sequence[Values]) -> list[Row]:
@@ -36,14 +38,6 @@ def update_rows(tx: Transaction, update: str, where: str, rows: Sequence[Values]
         tx.run(_update(update, where, len(filled), len(rows[0])), *chain.from_iterable(filled))
 
 
-def _groups(rows: Sequence[Values]) -> Iterator[Sequence[Values]]:
-    at = 0
-    for size in _GROUP_SIZES:
-        while len(rows) - at >= size:
-            yield rows[at : at + size]
-            at += size
-
-
 def _filled(rows: Sequence[Values]) -> Sequence[Values]:
     """Fill up with rows of NULLs to the next power of two."""
     missing = (1 << (len(rows) - 1).bit_length()) - len(rows)
@@ -52,7 +46,9 @@ def _filled(rows: Sequence[Values]) -> Sequence[Values]:
 
 @cache
 def _insert(into: str, rows: int, columns: int) -> str:
-    return f"INSERT INTO {into} VALUES {_values(rows, columns)}"  # noqa: S608
+    if rows == 1:
+        return f"INSERT INTO {into} VALUES {_values(1, columns)}"  # noqa: S608
+    return f"INSERT INTO {into} SELECT * FROM (VALUES {_values(rows, columns)}) AS k WHERE k.column1 IS NOT NULL"  # noqa: S608
 
 
 @cache

@@ -38,7 +38,7 @@ _log: structlog.stdlib.BoundLogger = structlog.get_logger("heliograph.db")
 Act = Callable[[Transaction], Any]
 Finish = Callable[[Transaction, Sequence[object]], None]
 
-WAL_CHECKPOINT_PAGES = 4000
+WAL_CHECKPOINT_PAGES = 10_000  # 40 MB: a page that many commits touch is copied once
 _FATAL = (apsw.IOError, apsw.CorruptError, apsw.NotADBError, apsw.CantOpenError)
 
 

@@ -11,7 +11,9 @@ audit event -----------+        |
 The three on the left are written first, because the schema lets no decision in without them. If anything fails,
 nothing has happened. A decision is never changed; another one may follow it.
 
-Who decides has no part in the matter: no role in the channel, not the author, no reporter, no sender of evidence.
+Who decides has no part in the matter: no role in the channel, not the author, no reporter, no sender of evidence, not
+in the room. An owner can press a role on anyone, so a role that came after the case was opened, or was laid down
+unused, keeps nobody from deciding: else a channel would be judged by nobody.
 """
 
 import json
@@ -33,7 +35,7 @@ from heliograph.tlog.decision_leaf import (
     subscribers_range,
 )
 from heliograph.wire.channels import Tombstone
-from heliograph.wire.ids import CaseId, ChannelId, DecisionId, channel_topic, decision_id, user_uri
+from heliograph.wire.ids import AccountId, CaseId, ChannelId, DecisionId, channel_topic, decision_id, user_uri
 from heliograph.wire.moderation import (
     Decide,
     Decided,
@@ -178,14 +180,31 @@ def _require_impartial(reader: Reader, case: _Case, ruling: _Ruling) -> None:
     if reader.one("SELECT 1 FROM reports WHERE case_id = ? AND reporter = ?", case.case, account) is not None:
         raise Problem("not-allowed", "you reported this yourself: another reviewer must decide")
     if subject.kind in ("channel", "post"):
-        channel = statements.channel_of(subject)
-        if reader.one("SELECT 1 FROM channel_roles WHERE channel = ? AND account = ?", channel, account) is not None:
-            raise Problem("not-allowed", "you have a role in this channel: another reviewer must decide")
+        _require_no_role(reader, statements.channel_of(subject), case, account)
+    elif reader.one("SELECT 1 FROM room_devices WHERE room = ? AND account = ?", subject.ref, account) is not None:
+        raise Problem("not-allowed", "you are or were in this room: another reviewer must decide")
     if subject.kind == "post" and account in statements.affected(reader, subject, {"remove-post"}):
         raise Problem("not-allowed", "you wrote this post: another reviewer must decide")
     sender = user_uri(ruling.domain, account)
     if reader.one("SELECT 1 FROM evidence WHERE case_id = ? AND sender = ?", case.case, sender) is not None:
         raise Problem("not-allowed", "you sent one of the reported messages: another reviewer must decide")
+
+
+def _require_no_role(reader: Reader, channel: ChannelId, case: _Case, account: AccountId) -> None:
+    has_role = reader.one(
+        "SELECT 1 FROM channel_roles WHERE channel = ? AND account = ? AND given_at_ms <= ?",
+        *(channel, account, case.opened_at_ms),
+    )
+    if has_role is not None:
+        detail = "you have a role in this channel: another reviewer must decide, or you lay down what you never used"
+        raise Problem("not-allowed", detail)
+    has_acted = reader.one(
+        "SELECT 1 FROM channel_requests WHERE channel = ? AND account = ?"
+        " UNION ALL SELECT 1 FROM channels WHERE channel = ? AND founder = ?",
+        *(channel, account, channel, account),
+    )
+    if has_acted is not None:
+        raise Problem("not-allowed", "you have acted in this channel: another reviewer must decide")
 
 
 def _write(tx: Transaction, case: _Case, ruling: _Ruling) -> int:
