@@ -25,7 +25,7 @@ from heliograph.client.client import Client
 from heliograph.wire.account_state import DeviceRole
 from heliograph.wire.ids import DeviceId
 
-app = typer.Typer(no_args_is_help=True, help="Found an account, look after its devices, and choose who may write.")
+app = typer.Typer(no_args_is_help=True, help="Found an account, add devices, choose who may write.")
 
 ServerOption = Annotated[
     str, typer.Option(envvar="HELIOGRAPH_SERVER", metavar="URL", help="The server, such as https://example.org.")
@@ -36,10 +36,12 @@ LOCAL_SERVER = "http://127.0.0.1:8470"
 @app.command("create", help="Found an account; its recovery code is shown once.")
 def create_account(
     context: typer.Context,
-    handle: Annotated[str, typer.Argument(help="How others find you: 3 to 32 of a-z, 0-9 and single _.")],
+    handle: Annotated[
+        str, typer.Argument(metavar="HANDLE", help="How others find you: 3 to 32 of a-z, 0-9 and single _.")
+    ],
     server: ServerOption = LOCAL_SERVER,
     invitation_file: Annotated[
-        Path | None, typer.Option(help="A file that holds the invitation; - for standard input.")
+        Path | None, typer.Option(metavar="FILE", help="A file that holds the invitation; - for standard input.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -95,7 +97,7 @@ def show_account(context: typer.Context, as_json: AsJson = False) -> None:
 @app.command("prepare-device", help="On a new device: make its keys, and print the request for an older device.")
 def prepare_device(
     context: typer.Context,
-    account: Annotated[str, typer.Argument(help="Whose device it shall be: handle or account id.")],
+    account: Annotated[str, typer.Argument(metavar="ACCOUNT", help="Whose device it shall be: handle or account id.")],
     server: ServerOption = LOCAL_SERVER,
     as_json: AsJson = False,
 ) -> None:
@@ -112,7 +114,7 @@ def prepare_device(
 @app.command("add-device", help="On a device of the account: sign a new device's request, and print the grant.")
 def add_device(
     context: typer.Context,
-    request_file: Annotated[Path, typer.Argument(metavar="[REQUEST_FILE]", help="- for standard input.")] = Path("-"),
+    request_file: Annotated[Path, typer.Argument(metavar="REQUEST_FILE", help="- for standard input.")] = Path("-"),
     limited: Annotated[
         bool, typer.Option("--limited", help="The new device shall not be able to add or remove devices.")
     ] = False,
@@ -133,7 +135,7 @@ def add_device(
 @app.command("finish-device", help="On the new device: accept the grant and join the account's rooms.")
 def finish_device(
     context: typer.Context,
-    grant_file: Annotated[Path, typer.Argument(metavar="[GRANT_FILE]", help="- for standard input.")] = Path("-"),
+    grant_file: Annotated[Path, typer.Argument(metavar="GRANT_FILE", help="- for standard input.")] = Path("-"),
     as_json: AsJson = False,
 ) -> None:
     """Accept the grant, and wait until the rooms are joined."""
@@ -189,7 +191,7 @@ def remove_device(
 @app.command("allow", help="Let people start conversations with you.")
 def allow_people(
     context: typer.Context,
-    who: Annotated[list[str], typer.Argument(metavar="WHO...", help="Handles or account ids.")],
+    who: Annotated[list[str], typer.Argument(metavar="WHO", help="Handles or account ids.")],
     take_back: Annotated[bool, typer.Option("--take-back", help="Allow them no longer.")] = False,
     as_json: AsJson = False,
 ) -> None:

@@ -22,7 +22,7 @@ ROLES = ("member", "reviewer", "administrator")
 
 @app.command("limits", help="Print every limit, as a file that `serve --limits` takes.")
 def print_limits(
-    limits: Annotated[Path | None, typer.Option(help="A limits file: print what it leads to.")] = None,
+    limits: Annotated[Path | None, typer.Option(metavar="FILE", help="A limits file: print what it leads to.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Print the limits in force."""
@@ -56,7 +56,7 @@ def create_invitation(
 @app.command("role", help="Give an account a role on this server.")
 def set_role(
     context: typer.Context,
-    who: Annotated[str, typer.Argument(help="Handle or account id.")],
+    who: Annotated[str, typer.Argument(metavar="WHO", help="Handle or account id.")],
     role: Annotated[str, typer.Argument(metavar="|".join(ROLES))],
     as_json: AsJson = False,
 ) -> None:
@@ -98,7 +98,7 @@ def export_desk_key(context: typer.Context, as_json: AsJson = False) -> None:
 @desk_key.command("import", help="Keep a desk key that another reviewer has exported.")
 def import_desk_key(
     context: typer.Context,
-    key_file: Annotated[Path, typer.Argument(metavar="[KEY_FILE]", help="- for standard input.")] = Path("-"),
+    key_file: Annotated[Path, typer.Argument(metavar="KEY_FILE", help="- for standard input.")] = Path("-"),
     as_json: AsJson = False,
 ) -> None:
     """Keep the private key."""

@@ -96,7 +96,7 @@ def settings(
     context: typer.Context,
     home: Annotated[
         Path | None,
-        typer.Option(envvar="HELIOGRAPH_HOME", help="The folder of this device's keys and messages."),
+        typer.Option(metavar="DIR", envvar="HELIOGRAPH_HOME", help="The folder of this device's keys and messages."),
     ] = None,
     version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
 ) -> None:
@@ -107,21 +107,21 @@ def settings(
     context.obj = home
 
 
-@app.command(
-    "verify",
-    help="Check a decision's proof, offline.",
-    add_help_option=False,
-    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
-)
 def verify_proof(context: typer.Context) -> None:
     """Hand everything to the command that needs the standard library alone."""
     raise typer.Exit(verify.main(context.args))
 
 
-app.command("send", help=send.HELP)(send.send_command)
-app.command("receive", help=receive.HELP)(receive.receive_command)
-app.command("decide", help=decide.HELP)(decide.decide_command)
-app.command("demo", help=demo.HELP)(demo.demo_command)
+app.command("send", help=send.HELP, short_help="Send a message to a room.")(send.send_command)
+app.command("receive", help=receive.HELP, short_help="Print what came.")(receive.receive_command)
+app.command("decide", help=decide.HELP, short_help="Decide a case, for reviewers.")(decide.decide_command)
+app.command(
+    "verify",
+    help="Check a decision's proof, offline.",
+    add_help_option=False,
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)(verify_proof)
+app.command("demo", help=demo.HELP, short_help="Play the whole story with real keys and sockets.")(demo.demo_command)
 app.command("serve", help=serve.HELP)(serve.serve_command)
 app.add_typer(account.app, name="account")
 app.add_typer(room.app, name="room")

@@ -23,17 +23,19 @@ ROLES = ("owner", "editor", "moderator")
 
 ChannelArgument = Annotated[str, typer.Argument(metavar="CHANNEL", help="Its handle or its id.")]
 PostArgument = Annotated[str, typer.Argument(metavar="CHANNEL/NUMBER", help="A post, such as bridge_news/12.")]
-TextArgument = Annotated[str | None, typer.Argument(metavar="[TEXT|-]", help="Markdown; - is standard input.")]
+TextArgument = Annotated[str | None, typer.Argument(metavar="TEXT|-", help="Markdown; - is standard input.")]
 WithoutAccount = Annotated[str | None, typer.Option("--server", metavar="URL", help="Read there, without an account.")]
 
 
 @app.command("create", help="Open a channel of your own.")
 def create_channel(
     context: typer.Context,
-    handle: Annotated[str, typer.Argument(help="Its handle, for ever.")],
-    title: Annotated[str, typer.Argument(help="Its title.")],
-    description: Annotated[str, typer.Option(help="What it is about.")] = "",
-    language: Annotated[list[str] | None, typer.Option(help="Such as en or pt-BR; may be repeated.")] = None,
+    handle: Annotated[str, typer.Argument(metavar="HANDLE", help="Its handle, for ever.")],
+    title: Annotated[str, typer.Argument(metavar="TITLE", help="Its title.")],
+    description: Annotated[str, typer.Option(metavar="TEXT", help="What it is about.")] = "",
+    language: Annotated[
+        list[str] | None, typer.Option(metavar="TAG", help="Such as en or pt-BR; may be repeated.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Create a channel."""
@@ -104,7 +106,7 @@ def publish_post(
     context: typer.Context,
     channel: ChannelArgument,
     text: TextArgument = None,
-    language: Annotated[str, typer.Option(help="The language of the post, such as en or pt-BR.")] = "en",
+    language: Annotated[str, typer.Option(metavar="TAG", help="The language of the post, such as en or pt-BR.")] = "en",
     as_json: AsJson = False,
 ) -> None:
     """Sign and publish a post."""
@@ -190,7 +192,7 @@ def unfollow_channel(context: typer.Context, channel: ChannelArgument, as_json: 
 def set_role(
     context: typer.Context,
     channel: ChannelArgument,
-    who: Annotated[str, typer.Argument(help="Handle or account id.")],
+    who: Annotated[str, typer.Argument(metavar="WHO", help="Handle or account id.")],
     role: Annotated[str, typer.Argument(metavar="|".join((*ROLES, "none")))],
     as_json: AsJson = False,
 ) -> None:

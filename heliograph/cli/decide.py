@@ -24,17 +24,23 @@ GROUNDS = ("illegal-content", "incompatible-content")
 
 def decide_command(
     context: typer.Context,
-    case: Annotated[str, typer.Argument(help="The case's id.")],
-    reason: Annotated[str, typer.Option(help="One sentence that everyone may read.")],
-    facts: Annotated[str, typer.Option(help="What was found, for the affected alone; - is standard input.")],
+    case: Annotated[str, typer.Argument(metavar="CASE", help="The case's id.")],
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="One sentence that everyone may read.")],
+    facts: Annotated[
+        str, typer.Option(metavar="TEXT", help="What was found, for the affected alone; - is standard input.")
+    ],
     ground: Annotated[str, typer.Option(metavar="|".join(GROUNDS), help="Against the law, or against the terms.")],
-    ground_reference: Annotated[str, typer.Option(help="The law, or the clause of the terms, and why it applies.")],
-    category: Annotated[str, typer.Option(help="Such as scams-and-fraud.")],
+    ground_reference: Annotated[
+        str, typer.Option(metavar="TEXT", help="The law, or the clause of the terms, and why it applies.")
+    ],
+    category: Annotated[str, typer.Option(metavar="NAME", help="Such as scams-and-fraud.")],
     block_channel: Annotated[bool, typer.Option("--block-channel", help="Nobody reads the channel any more.")] = False,
     remove_post: Annotated[bool, typer.Option("--remove-post", help="A tombstone takes the post's place.")] = False,
     no_action: Annotated[bool, typer.Option("--no-action", help="Nothing is to be done.")] = False,
-    keyword: Annotated[list[str] | None, typer.Option(help="Such as phishing; may be repeated.")] = None,
-    language: Annotated[str, typer.Option(help="The language of the reason and the facts.")] = "en",
+    keyword: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Such as phishing; may be repeated.")
+    ] = None,
+    language: Annotated[str, typer.Option(metavar="TAG", help="The language of the reason and the facts.")] = "en",
     as_json: AsJson = False,
 ) -> None:
     """Send one decision."""

@@ -26,12 +26,12 @@ app = typer.Typer(no_args_is_help=True, help="Report something, and ask what bec
 
 MAX_EXPLANATION_SIZE_BYTES = 20_000
 
-Category = Annotated[str, typer.Option(help="A category of the DSA lists, such as scams-and-fraud.")]
-KeywordOption = Annotated[str | None, typer.Option(help="A keyword of the category, such as phishing.")]
+Category = Annotated[str, typer.Option(metavar="NAME", help="A category of the DSA lists, such as scams-and-fraud.")]
+KeywordOption = Annotated[str | None, typer.Option(metavar="NAME", help="A keyword of the category, such as phishing.")]
 Explanation = Annotated[
-    str | None, typer.Argument(metavar="[EXPLANATION|-]", help="Why it should go; - is standard input.")
+    str | None, typer.Argument(metavar="EXPLANATION|-", help="Why it should go; - is standard input.")
 ]
-Language = Annotated[str, typer.Option(help="The language of the explanation.")]
+Language = Annotated[str, typer.Option(metavar="TAG", help="The language of the explanation.")]
 WithoutAccount = Annotated[str | None, typer.Option("--server", metavar="URL", help="Report without an account.")]
 GoodFaith = Annotated[
     bool, typer.Option("--good-faith", help="State that you believe in good faith that this report is right.")
@@ -76,9 +76,9 @@ def report_channel(
 def report_messages(
     context: typer.Context,
     room: Annotated[str, typer.Argument(metavar="ROOM", help="Its name or id.")],
-    number: Annotated[list[int], typer.Argument(metavar="NUMBER...", help="As `heliograph room history` prints them.")],
+    number: Annotated[list[int], typer.Argument(metavar="NUMBER", help="As `heliograph room history` prints them.")],
     category: Category,
-    note: Annotated[str, typer.Option(help="A word to the desk; - is standard input.")] = "",
+    note: Annotated[str, typer.Option(metavar="TEXT", help="A word to the desk; - is standard input.")] = "",
     preceding: Annotated[int, typer.Option(min=0, max=20, help="So many messages before each go along.")] = 5,
     keyword: KeywordOption = None,
     language: Language = "en",
@@ -110,7 +110,7 @@ def report_messages(
 def report_status(
     context: typer.Context,
     receipt_file: Annotated[
-        Path, typer.Argument(metavar="[RECEIPT_FILE]", help="What the report printed; - is standard input.")
+        Path, typer.Argument(metavar="RECEIPT_FILE", help="What the report printed; - is standard input.")
     ] = Path("-"),
     server: WithoutAccount = None,
     as_json: AsJson = False,

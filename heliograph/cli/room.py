@@ -14,24 +14,27 @@ from heliograph.cli.telling import clock_time
 from heliograph.client.changes import StoredMessage
 from heliograph.client.client import Client
 
-app = typer.Typer(no_args_is_help=True, help="Create rooms, bring people in and out, read what was said.")
+app = typer.Typer(no_args_is_help=True, help="Create rooms, bring people in and out, read.")
 
 MAX_HISTORY = 10_000
 
 RoomArgument = Annotated[
     str, typer.Argument(metavar="ROOM", help="Its name, its id or the start of it, or @HANDLE for a direct room.")
 ]
-PeopleArgument = Annotated[list[str], typer.Argument(metavar="WHO...", help="Handles or account ids.")]
+PeopleArgument = Annotated[list[str], typer.Argument(metavar="WHO", help="Handles or account ids.")]
 ContactFile = Annotated[
-    Path | None, typer.Option(help="A file with the secret that the person's `account invite` printed; - for input.")
+    Path | None,
+    typer.Option(
+        metavar="FILE", help="A file with the secret that the person's `account invite` printed; - for input."
+    ),
 ]
 
 
 @app.command("create", help="Create a room, with people or without.")
 def create_room(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(help="What it is called; the server does not learn it.")],
-    who: Annotated[list[str] | None, typer.Argument(metavar="[WHO...]", help="Handles or account ids.")] = None,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What it is called; the server does not learn it.")],
+    who: Annotated[list[str] | None, typer.Argument(metavar="WHO", help="Handles or account ids.")] = None,
     contact_token_file: ContactFile = None,
     as_json: AsJson = False,
 ) -> None:
@@ -50,7 +53,7 @@ def create_room(
 @app.command("direct", help="Open the room of two with someone.")
 def create_direct_room(
     context: typer.Context,
-    who: Annotated[str, typer.Argument(help="Handle or account id.")],
+    who: Annotated[str, typer.Argument(metavar="WHO", help="Handle or account id.")],
     contact_token_file: ContactFile = None,
     as_json: AsJson = False,
 ) -> None:
@@ -156,8 +159,8 @@ def leave_room(context: typer.Context, room: RoomArgument, as_json: AsJson = Fal
 def rename_room(
     context: typer.Context,
     room: RoomArgument,
-    name: Annotated[str, typer.Argument(help="The new name.")],
-    topic: Annotated[str, typer.Option(help="What it is about.")] = "",
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The new name.")],
+    topic: Annotated[str, typer.Option(metavar="TEXT", help="What it is about.")] = "",
     as_json: AsJson = False,
 ) -> None:
     """Rename a room."""

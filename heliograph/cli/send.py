@@ -16,8 +16,10 @@ MAX_MESSAGE_SIZE_BYTES = 32 * 1024
 
 def send_command(
     context: typer.Context,
-    room: Annotated[str, typer.Argument(help="The room: its name, its id, or @HANDLE for a direct room.")],
-    text: Annotated[str | None, typer.Argument(metavar="[TEXT|-]", help="What to say; - is standard input.")] = None,
+    room: Annotated[
+        str, typer.Argument(metavar="ROOM", help="The room: its name, its id, or @HANDLE for a direct room.")
+    ],
+    text: Annotated[str | None, typer.Argument(metavar="TEXT|-", help="What to say; - is standard input.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Send one message."""

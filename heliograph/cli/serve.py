@@ -28,19 +28,21 @@ MAX_PORT = 65535
 
 
 def serve_command(
-    data: Annotated[Path | None, typer.Option(help="The folder of the server's data.")] = None,
+    data: Annotated[Path | None, typer.Option(metavar="DIR", help="The folder of the server's data.")] = None,
     listen: Annotated[str, typer.Option(metavar="HOST:PORT")] = "127.0.0.1:8470",
     domain: Annotated[
-        str | None, typer.Option(help="The server's name in every id; fixed at the first start (localhost).")
+        str | None,
+        typer.Option(metavar="NAME", help="The server's name in every id; fixed at the first start (localhost)."),
     ] = None,
     registration: Annotated[
         str, typer.Option(metavar="invitation|open", help="Who may found an account.")
     ] = "invitation",
     limits: Annotated[
-        Path | None, typer.Option(help="A TOML file that overrides limits; see `heliograph admin limits`.")
+        Path | None,
+        typer.Option(metavar="FILE", help="A TOML file that overrides limits; see `heliograph admin limits`."),
     ] = None,
     origin: Annotated[
-        list[str] | None, typer.Option(help="A browser origin that may call, besides the server's own.")
+        list[str] | None, typer.Option(metavar="URL", help="A browser origin that may call, besides the server's own.")
     ] = None,
     checkpoint_interval_s: Annotated[
         int, typer.Option(min=1, max=3600, help="How often the log of decisions is signed.")

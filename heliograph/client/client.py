@@ -29,7 +29,16 @@ from heliograph.client.changes import AccountLearned, Change, IntentAdded, MetaS
 from heliograph.client.device import Device, World, first_of
 from heliograph.client.errors import NotPossible, StoreMissing
 from heliograph.client.home import discard_home
-from heliograph.client.identity import Identity, KnownAccount, found_account, without_device
+from heliograph.client.identity import (
+    SUITE_ID,
+    Identity,
+    KnownAccount,
+    Recovery,
+    begin_recovery,
+    found_account,
+    recover_account,
+    without_device,
+)
 from heliograph.client.publishing import Publishing
 from heliograph.client.reviewing import Reviewing
 from heliograph.client.store import Store
@@ -37,17 +46,23 @@ from heliograph.client.talking import Talking
 from heliograph.client.told import AnyTold
 from heliograph.client.transport import Transport
 from heliograph.client.visitor import Visitor
-from heliograph.mls.suite import Secret
+from heliograph.mls.suite import Secret, cipher_suite
 from heliograph.wire.account_state import DeviceEntry, DeviceRole, SignedAccountState
 from heliograph.wire.accounts import (
+    LOGIN_LABEL,
+    RECOVERY_PURPOSE,
     AccountChain,
     AccountInfo,
+    Challenge,
+    CreateChallenge,
     Empty,
     PutAccountState,
+    RecoverChain,
     Register,
     ResolvedHandle,
     ResolveHandle,
     ServerInfo,
+    login_content,
 )
 from heliograph.wire.ids import AccountId, DeviceId, Handle
 from heliograph.wire.problems import Problem
@@ -156,13 +171,7 @@ class Client(Talking, Publishing, Reviewing):
     ) -> str:
         """Make the keys of a new device of an account that exists, and return its request, which holds no secret."""
         async with Transport(server_url) as transport:
-            account = AccountId(account_or_handle)
-            if not (account_or_handle.startswith("a") and len(account_or_handle) == 53):
-                request = ResolveHandle(Handle(account_or_handle.removeprefix("@")))
-                found = await transport.call("resolve_handle", request, ResolvedHandle)
-                if found.account is None:
-                    raise NotPossible(f"{account_or_handle} is a channel, not a person")
-                account = found.account
+            account = await _find_account(transport, account_or_handle)
             prepared = linking.prepare_device(account, world.random)
             saved = _Prepared(
                 transport.server_url,
@@ -213,6 +222,38 @@ class Client(Talking, Publishing, Reviewing):
         except BaseException:
             store.close()
             raise
+
+    @classmethod
+    async def recover(
+        cls, home: Path, server_url: str, account_or_handle: str, recovery_code: str, *, world: World = DEFAULT_WORLD
+    ) -> Self:
+        """Bring an account back with its recovery code: all its devices are dropped, and this one is its first.
+
+        The device joins the account's rooms by itself. The code stays valid.
+
+        Raises:
+            CredentialError: the code is mistyped, or not this account's.
+            Problem: `login-failed`, there is no such account or it has another recovery key.
+        """
+        async with Transport(server_url) as transport:
+            server = await transport.call("get_server", Empty(), ServerInfo)
+            account = await _find_account(transport, account_or_handle)
+            recovery = begin_recovery(account, recovery_code, world.random)
+            chain = await _ask_for_chain(transport, server.domain, recovery)
+            identity, known = recover_account(
+                recovery, server.domain, chain.handle, chain.states, now_ms=world.now_ms(), random=world.random
+            )
+            store = await asyncio.to_thread(Store.create, home)
+            try:
+                request = PutAccountState(account, known.chain[-1].encode())
+                await transport.call("put_account_state", request, AccountChain)
+                changes = (*Device.founding(transport.server_url, identity, server), AccountLearned(known))
+                await asyncio.to_thread(store.save, changes)
+                return cls(Device.load(store, world))
+            except BaseException:
+                store.close()
+                await asyncio.to_thread(discard_home, home)
+                raise
 
     @staticmethod
     def anonymous(server_url: str) -> Visitor:
@@ -331,6 +372,28 @@ class Client(Talking, Publishing, Reviewing):
         rooms = [room.room for room in self._store.rooms() if (identity.account, device) in room.devices().values()]
         if rooms:
             await self._done(await self._promise(*(IntentAdded(room, TendRoom()) for room in rooms)))
+
+
+async def _find_account(transport: Transport, account_or_handle: str) -> AccountId:
+    if account_or_handle.startswith("a") and len(account_or_handle) == 53:
+        return AccountId(account_or_handle)
+    request = ResolveHandle(Handle(account_or_handle.removeprefix("@")))
+    found = await transport.call("resolve_handle", request, ResolvedHandle)
+    if found.account is None:
+        raise NotPossible(f"{account_or_handle} is a channel, not a person")
+    return found.account
+
+
+async def _ask_for_chain(transport: Transport, domain: str, recovery: Recovery) -> AccountChain:
+    """Show the recovery key instead of a session, and get the chain to build on."""
+    request = CreateChallenge(recovery.account, recovery.device)
+    given = await transport.call("create_challenge", request, Challenge)
+    content = login_content(
+        domain, given.challenge, recovery.account, recovery.device, given.expires_at_ms, RECOVERY_PURPOSE
+    )
+    signature = cipher_suite(SUITE_ID).sign_with_label(recovery.recovery_private_key, LOGIN_LABEL, content)
+    asked = RecoverChain(recovery.account, recovery.device, given.challenge, signature)
+    return await transport.call("recover_chain", asked, AccountChain)
 
 
 def _begin(home: Path, server_url: str, server: ServerInfo, handle: str, world: World) -> tuple[Store, _Founding]:

@@ -90,6 +90,7 @@ class Device:
         self.world = world
         self.turn = asyncio.Lock()
         self.ended: Problem | None = None
+        self.connected = False
         self.transport = Transport(server_url, log_in=self._log_in)
         self._changed = asyncio.Event()
         saved = store.meta("session")

@@ -163,6 +163,58 @@ def without_device(known: KnownAccount, identity: Identity, device: DeviceId, *,
     return sign_state(state, Signer.ACCOUNT, identity.account_private_key, ()).encode()
 
 
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """A device that brings an account back: its keys, and the recovery key of the code that was typed in."""
+
+    account: AccountId
+    device: DeviceId
+    recovery_private_key: Secret = field(repr=False)
+    device_keys: SignatureKeyPair = field(repr=False)
+    account_keys: SignatureKeyPair = field(repr=False)
+
+
+def begin_recovery(account: AccountId, code: str, random: Random) -> Recovery:
+    """Make the keys of a recovered account's first device; raises CredentialError for a mistyped code."""
+    suite = cipher_suite(SUITE_ID)
+    return Recovery(
+        account,
+        device_id(random(16)),
+        recovery_key(read_recovery_code(code)).private,
+        suite.generate_signature_key(random),
+        suite.generate_signature_key(random),
+    )
+
+
+def recover_account(
+    recovery: Recovery, domain: str, handle: Handle, states: Sequence[bytes], *, now_ms: int, random: Random
+) -> tuple[Identity, KnownAccount]:
+    """Return the recovered device, and the chain with the state that drops all others and changes the account key.
+
+    Raises:
+        CredentialError: the chain does not hold, or the code is not this account's.
+    """
+    before = learn_account(recovery.account, handle, states, None)
+    if cipher_suite(SUITE_ID).signature_public_key(recovery.recovery_private_key) != before.state.recovery_key:
+        raise CredentialError("the recovery code is not this account's")
+    devices = (DeviceEntry(recovery.device, recovery.device_keys.public, DeviceRole.FULL),)
+    state = next_state(before.chain[-1], devices=devices, now_ms=now_ms, random=random)
+    state = replace(state, account_key=recovery.account_keys.public)
+    own_keys = (recovery.account_keys.private, recovery.device_keys.private)
+    signed = sign_state(state, Signer.RECOVERY, recovery.recovery_private_key, own_keys)
+    chain = (*before.chain, signed)
+    verify_chain(recovery.account, chain)
+    identity = Identity(
+        domain,
+        recovery.account,
+        handle,
+        recovery.device,
+        recovery.device_keys.private,
+        recovery.account_keys.private,
+    )
+    return identity, KnownAccount(recovery.account, handle, chain)
+
+
 def learn_account(
     account: AccountId, handle: Handle, states: Sequence[bytes], known: KnownAccount | None
 ) -> KnownAccount:

@@ -10,6 +10,9 @@ An intent and everything that it needs (an advanced ratchet, a message) are save
 so is the exact request; after a crash the worker finds the row and goes on where it stood. A room is a lane: its
 intents are done one after the other. Lanes do not wait for each other.
 
+Nothing goes out before the stream has said that the server is the one whose past we know: a server that was restored
+from a backup would take a message for an epoch that only bears the same number.
+
 What the server refuses for good ends the intent; what it cannot do now (no network, too many requests, an overloaded
 server) is tried again, with full jitter.
 """
@@ -92,6 +95,10 @@ class Outbox:
         backoff = Backoff(self._device.world.random)
         try:
             while (saved := self._device.store.next_intent(lane)) is not None:
+                await self._device.until(lambda: self._device.connected or self._device.ended is not None)
+                if self._device.ended is not None:
+                    self.abandon(self._device.ended)
+                    return
                 async with gate:
                     wait_s = await self._try(saved, backoff)
                 if wait_s:

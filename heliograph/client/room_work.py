@@ -68,6 +68,7 @@ from heliograph.wire.rooms import (
     Submitted,
 )
 
+_READ_WITHIN_S: Final = 30.0
 _OUTRUN: Final = ("wrong-epoch", "epoch-too-old")
 
 
@@ -323,7 +324,7 @@ class RoomWork(CommitWork):
     async def join_from_outside(self, saved: SavedIntent, intent: JoinFromOutside) -> None:
         """Join a room that this account takes part in, or come back to one that this device has lost."""
         device, room_id = self._device, RoomId(saved.lane)
-        await device.until(lambda: self._has_read(room_id, intent.after), CATCH_UP_S)
+        await device.until(lambda: self._has_read(room_id, intent.after), _READ_WITHIN_S)
         room = device.store.room(room_id)
         try:
             if intent.restored and room is not None and room.standing == "active":

@@ -130,7 +130,7 @@ class Sync:
                     backoff.reset()
             finally:
                 self._stream = None
-                self.caught_up = False
+                self.caught_up = device.connected = False
                 device.changed()
 
     async def _enter(self, stream: Stream, incarnation: str) -> None:
@@ -138,6 +138,8 @@ class Sync:
         if ready is not None and ready.incarnation != incarnation and not incarnation:
             async with self._device.turn:
                 await self._device.save((MetaSaved("incarnation", ready.incarnation.encode()),))
+        self._device.connected = ready is not None and ready.incarnation == (incarnation or ready.incarnation)
+        self._device.changed()
         self._awaited.add(TopicId(self._device.identity.device))
         self._wish(OfferKeyPackages(last_resort=False))
         self._wish(JoinOwnRooms())
@@ -325,6 +327,8 @@ class Sync:
             lanes.add(topic)
         async with device.turn:
             await device.save(changes)
+            device.connected = True
+        device.changed()
         self._kick(lanes)
 
     # ---------------------------------------------------------------------------------------------------- wishes

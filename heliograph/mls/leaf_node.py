@@ -37,6 +37,9 @@ DAY_S = 86_400
 LIFETIME_LIMIT_S = 31 * DAY_S
 LAST_RESORT_LIFETIME_LIMIT_S = 91 * DAY_S
 
+# Everyone who joins fetches all leaves and everyone who is in keeps them, so one member's has a largest size.
+MAX_LEAF_NODE_BYTES = 16_384
+
 DEFAULT_PROPOSAL_TYPES = frozenset(range(0x0001, 0x0008))
 
 
@@ -213,6 +216,8 @@ class LeafNode(Struct):
         Source: RFC 9420 §7.2, §7.3.
         """
         capabilities = self.capabilities
+        if self._least_length_bytes() > MAX_LEAF_NODE_BYTES:
+            raise ValidationError("leaf is larger than it may be")
         if ProtocolVersion.MLS10 not in capabilities.versions:
             raise ValidationError("leaf does not support MLS 1.0")
         if suite.id not in capabilities.cipher_suites:
@@ -230,6 +235,14 @@ class LeafNode(Struct):
         """Raise ValidationError unless the leaf says that it comes from `source`. Source: RFC 9420 §7.3."""
         if self.leaf_node_source is not source:
             raise ValidationError(f"leaf_node_source is not {source.name.lower()}")
+
+    def _least_length_bytes(self) -> int:
+        # All that can be long, without the cost of encoding it.
+        lists = self.capabilities
+        numbers = (lists.versions, lists.cipher_suites, lists.extensions, lists.proposals, lists.credentials)
+        keys = len(self.encryption_key) + len(self.signature_key) + len(self.signature) + len(self.parent_hash or b"")
+        extensions = sum(3 + len(extension.extension_data) for extension in self.extensions)
+        return keys + len(self.credential.content) + 2 * sum(map(len, numbers)) + extensions
 
     def _write_unsigned(self, writer: Writer) -> None:
         writer.opaque(self.encryption_key)

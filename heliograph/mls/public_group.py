@@ -50,6 +50,7 @@ from heliograph.mls.tree_math import LeafIndex
 from heliograph.mls.update_path import merge_update_path
 
 MAX_PENDING_PROPOSALS = 1024
+MAX_PENDING_BYTES = 1 << 22
 MAX_EPOCH = (1 << 64) - 1
 _ENCODING_VERSION = 1
 
@@ -136,6 +137,8 @@ class PublicGroup(Struct):
             return self, received
         if len(self.proposals) >= MAX_PENDING_PROPOSALS:
             raise StateError("the epoch has as many proposals as it may")
+        if sum(len(one.encode()) for one in (*self.proposal_messages, content)) > MAX_PENDING_BYTES:
+            raise StateError("the proposals of the epoch are larger than they may be")
         group = replace(
             self,
             proposals=MappingProxyType({**self.proposals, received.reference: received}),

@@ -93,10 +93,6 @@ class Sessions:
         """End all sessions of a device, after the commit that removed it."""
         self._end(lambda caller: caller.device == device)
 
-    def end_account(self, account: AccountId) -> None:
-        """End all sessions of an account, after the commit that ended it."""
-        self._end(lambda caller: caller.account == account)
-
     def _end(self, test: EndedTest) -> None:
         self.generation += 1
         for key in [key for key, one in self._open.items() if test(one.caller)]:

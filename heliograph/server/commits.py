@@ -310,13 +310,13 @@ def _receive_proposal(
         raise Problem(_REFUSAL, str(error)) from None
     if received.reference in before.proposals:
         raise Problem(_REFUSAL, "this proposal was made before")
-    if len(after.proposals) > context.limits.proposals_per_epoch:
-        raise Problem("not-allowed", "the epoch has as many proposals as it may: commit them first")
     leaf_index = received.sender.leaf_index
     sender = None if leaf_index is None else before.tree.leaf(leaf_index)
     if sender is None or credentials.named_device(context.domain, sender, _REFUSAL) != (caller.account, caller.device):
         raise Problem("not-allowed", "a device proposes for itself")
     leaver = _left_by(context.domain, before, received)
+    if leaver is None and len(after.proposals) > context.limits.proposals_per_epoch:
+        raise Problem("not-allowed", "the epoch has as many proposals as it may: commit them first")
     if leaver is not None and device_uri(context.domain, *leaver) in _leaving(context.domain, before):
         raise Problem(_REFUSAL, "this device is leaving already")
     _check_may_propose(context.domain, caller, before, received)

@@ -1,29 +1,29 @@
-"""One socket: frames come in one by one, entries go out by a pump that holds cursors and no messages.
+"""One socket, from its handshake to its end: what comes in, and when it is closed and why.
 
 ```
-hints -> dirty topics -> pump -> tail or database -> transport       while the socket's buffer is small
-frames -> hello | ack | subscribe | unsubscribe | typing | ping | submit
+bytes -> FrameReader -> hello | ack | subscribe | unsubscribe | typing | ping | submit
+                          |
+                        pump (what goes out)
 ```
 
-A topic is *live* when everything up to its head has been written; then an entry just committed is written at once,
-as the frame that all readers share (`deliver`). Otherwise it is *dirty*, and the pump reads on from the cursor. So a
-slow reader holds one bounded buffer, and what it has not read costs nothing.
+Frames are taken one by one, in the order of the wire. Whatever a peer does wrong ends its own socket alone, by a code
+of `websocket.CloseCode`; its cursors bring it back.
 """
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
 import structlog
 
-from heliograph.server import log
-from heliograph.server.access import Span, own_topics, readable_heads, readable_span
+from heliograph.server.access import own_topics, readable_heads
 from heliograph.server.auth import Caller
 from heliograph.server.context import Context
 from heliograph.server.db.database import Done, Reader
 from heliograph.server.limits import Bucket
+from heliograph.server.logs import trace_of
+from heliograph.server.pump import Pump
 from heliograph.server.tail import Tail
 from heliograph.server.websocket import (
     CloseCode,
@@ -41,10 +41,6 @@ from heliograph.wire.events import (
     Accepted,
     Ack,
     Ended,
-    Entries,
-    Entry,
-    Gap,
-    Head,
     Hello,
     Ping,
     Pong,
@@ -61,9 +57,7 @@ from heliograph.wire.ids import TopicId
 from heliograph.wire.problems import Problem
 from heliograph.wire.rooms import SubmitMessage, Submitted
 
-MAX_ENTRIES_SIZE_BYTES = MAX_FRAME_SIZE_BYTES - 256
 MAX_SUBMITS_IN_FLIGHT = 64
-MAX_BACKOFF_S = 0.25
 MAX_IGNORED_FRAMES = 64
 LINGER_S = 1.0
 """How long a closed socket waits for the peer's close frame, so that the peer gets to see why it was closed."""
@@ -74,18 +68,6 @@ _PONG = server_frame(encode_msgpack(Pong()))
 
 SubmitHandler = Callable[[Context, Caller, SubmitMessage, Done[Submitted]], None]
 """Takes a message; a Problem that is found at once is raised, any later one is told."""
-
-
-@dataclass(slots=True)
-class Subscription:
-    """Where a socket stands in a topic. `last` is set once the reader has left: nothing follows it."""
-
-    topic: TopicId
-    cursor: int
-    last: int | None = None
-    live: bool = False
-    dirty: bool = True
-    ask_access: bool = False
 
 
 class Registry(Protocol):
@@ -130,8 +112,8 @@ class Connection:
         self._registry = registry
         self._transport = transport
         self._loop = asyncio.get_running_loop()
-        self._subscriptions: dict[TopicId, Subscription] = {}
-        self._wake = asyncio.Event()
+        join, part = partial(registry.join, self), partial(registry.part, self)
+        self.pump = Pump(context, registry.tail, self, join, part)
         self._tasks: asyncio.TaskGroup | None = None
         self._submits = 0
         self._ignored = 0
@@ -145,15 +127,14 @@ class Connection:
         """Serve the socket until it ends. Every task of it ends with it."""
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
-            pump = tasks.create_task(self._guard(self._pump()))
+            pump = tasks.create_task(self._guard(self.pump.run()))
             hello = self._loop.call_later(self._context.limits.hello_within_s, self._expect_hello)
             try:
                 await asyncio.shield(self.closed)
             finally:
                 hello.cancel()
                 pump.cancel()
-                for topic in tuple(self._subscriptions):
-                    self._unsubscribe(topic)
+                self.pump.end()
 
     # ------------------------------------------------------------------------------------------------- going out
 
@@ -165,27 +146,12 @@ class Connection:
         if self._transport.get_write_buffer_size() >= self._hard_bytes:
             self.close(CloseCode.TRY_LATER, "read faster, and resume from your cursor")
 
-    def deliver(self, topic: TopicId, first: int, last: int, frame: bytes) -> int:
-        """Write entries just committed, if the socket stands right before them; else leave them to the pump.
-
-        Returns how many entries were written.
-        """
-        subscription = self._subscriptions.get(topic)
-        if subscription is None or subscription.cursor >= last:
-            return 0
-        if subscription.live and subscription.cursor == first - 1 and self.is_clear():
-            subscription.cursor = last
+    def write_if_clear(self, frame: bytes) -> bool:
+        """Write a finished frame and return True, or return False where the socket does not take more now."""
+        clear = self.is_clear()
+        if clear:
             self._transport.write(frame)
-            return last - first + 1
-        self._mark(subscription)
-        return 0
-
-    def touch(self, topic: TopicId) -> None:
-        """Look at a topic anew: access may have changed, entries may have gone."""
-        subscription = self._subscriptions.get(topic)
-        if subscription is not None:
-            subscription.ask_access = True
-            self._mark(subscription)
+        return clear
 
     def is_clear(self) -> bool:
         """Tell whether the socket takes more now."""
@@ -194,11 +160,6 @@ class Connection:
             and not self._transport.is_closing()
             and self._transport.get_write_buffer_size() < self._soft_bytes
         )
-
-    def is_live(self, topic: TopicId) -> bool:
-        """Tell whether the socket has everything of a topic."""
-        subscription = self._subscriptions.get(topic)
-        return subscription is not None and subscription.live
 
     def ping(self, now_s: float) -> None:
         """Ask the peer for a sign of life."""
@@ -210,7 +171,7 @@ class Connection:
         if self.close_code is not None:
             return
         self.close_code = code
-        self._wake.set()
+        self.pump.wake()
         self._context.metrics.sockets_closed.labels(code).inc()
         if self._transport.is_closing() or self._transport.get_write_buffer_size() >= self._soft_bytes:
             self._hang_up()
@@ -235,84 +196,9 @@ class Connection:
         elif self._ignored > MAX_IGNORED_FRAMES:
             self.reader.stop()
 
-    def _mark(self, subscription: Subscription) -> None:
-        subscription.live = False
-        subscription.dirty = True
-        self._wake.set()
-
-    def _send(self, frame: Any) -> None:
+    def send(self, frame: Any) -> None:
+        """Write one of the structs of `wire/events.py`."""
         self.write(server_frame(encode_msgpack(frame)))
-
-    async def _pump(self) -> None:
-        """Bring dirty topics up to their heads, in turn, a frame at a time."""
-        while self.close_code is None:
-            await self._wake.wait()
-            self._wake.clear()
-            dirty = [one for one in self._subscriptions.values() if one.dirty]
-            while dirty and self.close_code is None:
-                await self._until_clear()
-                dirty = [one for one in dirty if await self._advance(one)]
-
-    async def _until_clear(self) -> None:
-        wait_s = 0.005
-        while not self.is_clear() and self.close_code is None:
-            await asyncio.sleep(wait_s)
-            wait_s = min(2 * wait_s, MAX_BACKOFF_S)
-
-    async def _advance(self, one: Subscription) -> bool:
-        """Write one frame of what a topic still holds; return whether there is more."""
-        if self._subscriptions.get(one.topic) is not one or not one.dirty:
-            return False
-        one.dirty = False
-        entries = None if one.ask_access else self._registry.tail.after(one.topic, one.cursor, MAX_ENTRIES_SIZE_BYTES)
-        if entries is None:
-            entries = await self._read(one)
-            if entries is None or self._subscriptions.get(one.topic) is not one:
-                return False
-        if entries:
-            self._send_entries(one, entries)
-            one.dirty = True
-            return True
-        if one.last is not None and one.cursor >= one.last:
-            self._end(one, Problem("not-allowed", "this device is no longer in the room"))
-        elif not one.dirty:
-            one.live = True
-            self._send(Head(one.topic, one.cursor))
-        return one.dirty
-
-    def _send_entries(self, one: Subscription, entries: list[Entry]) -> None:
-        """Write entries that follow the cursor; where numbers are missing, say so first."""
-        if entries[0].seq != one.cursor + 1:
-            self._send(Gap(one.topic, one.cursor + 1, entries[0].seq - 1, "removed"))
-        run = 1
-        while run < len(entries) and entries[run].seq == entries[run - 1].seq + 1:
-            run += 1
-        self._send(Entries(one.topic, entries[0].seq, entries[:run]))
-        one.cursor = entries[run - 1].seq
-        self._context.metrics.delivered.inc(run)
-
-    async def _read(self, one: Subscription) -> list[Entry] | None:
-        """Read on from the cursor; None if the topic is over for this socket."""
-        limits, caller, cursor = self._context.limits, self.caller, one.cursor
-
-        def query(reader: Reader) -> tuple[Span, int, list[Entry]]:
-            span = readable_span(reader, caller, one.topic)
-            floor = max(log.floor(reader, one.topic), span.after)
-            after = max(cursor, floor)
-            return span, floor, log.read(reader, one.topic, after, limits.rows_per_read, MAX_ENTRIES_SIZE_BYTES)
-
-        one.ask_access = False
-        try:
-            span, floor, entries = await self._context.database.read(query)
-        except Problem as problem:
-            self._end(one, problem)
-            return None
-        one.last = span.last
-        if one.cursor < floor:
-            why = "not-allowed" if floor == span.after else "expired"
-            self._send(Gap(one.topic, one.cursor + 1, floor, why))
-            one.cursor = floor
-        return entries if span.last is None else [entry for entry in entries if entry.seq <= span.last]
 
     # -------------------------------------------------------------------------------------------------- coming in
 
@@ -349,7 +235,7 @@ class Connection:
     def _gone(self) -> None:
         if self.close_code is None:
             self.close_code = CloseCode.ABNORMAL
-            self._wake.set()
+            self.pump.wake()
             self._context.metrics.sockets_closed.labels(self.close_code).inc()
         if not self.closed.done():
             self.closed.set_result(None)
@@ -378,7 +264,7 @@ class Connection:
             return
         self.caller = caller
         self.reader.max_message_bytes = MAX_FRAME_SIZE_BYTES
-        self._send(Ready(self._context.incarnation, caller.account, caller.device))
+        self.send(Ready(self._context.incarnation, caller.account, caller.device))
         self._spawn(self._begin(caller, frame))
 
     def _take(self, frame: Any, now_ms: int) -> None:
@@ -388,27 +274,27 @@ class Connection:
             case Subscribe():
                 self._spawn(self._subscribe(frame))
             case Unsubscribe():
-                self._unsubscribe(frame.topic)
+                self.pump.unsubscribe(frame.topic)
             case Typing():
                 self._take_typing(frame, now_ms)
             case Ping():
                 self.write(_PONG)
             case Problem():
-                self._send(Refused(None, frame.body))
+                self.send(Refused(None, frame.body))
             case _:
-                self._send(Refused(None, Problem("malformed", "hello comes first, and once").body))
+                self.send(Refused(None, Problem("malformed", "hello comes first, and once").body))
 
     def _take_ack(self, frame: Ack) -> None:
-        subscription = self._subscriptions.get(frame.topic)
-        if subscription is None or self.caller is None or frame.seq > subscription.cursor:
-            self._send(Refused(None, Problem("malformed", "this entry was never delivered here").body))
+        cursor = self.pump.cursor(frame.topic)
+        if cursor is None or self.caller is None or frame.seq > cursor:
+            self.send(Refused(None, Problem("malformed", "this entry was never delivered here").body))
         else:
             self._registry.acknowledge(self.caller, frame.topic, frame.seq)
 
     def _take_typing(self, frame: Typing, now_ms: int) -> None:
         topic, caller = TopicId(frame.topic), self.caller
-        if caller is None or not self.is_live(topic):
-            self._send(Refused(None, Problem("not-found", "you do not follow this room here").body))
+        if caller is None or not self.pump.is_live(topic):
+            self.send(Refused(None, Problem("not-found", "you do not follow this room here").body))
             return
         try:
             self._context.admission.charge("typing", caller.device, now_ms)
@@ -438,7 +324,7 @@ class Connection:
     def _answer(self, request: int, done: Submitted | None, error: BaseException | None) -> None:
         """Tell how a submit ended; no task waits for it."""
         if done is not None and done.frank is not None:
-            self._send(Accepted(request, done.seq, done.accepted_at_ms, done.frank))
+            self.send(Accepted(request, done.seq, done.accepted_at_ms, done.frank))
         else:
             self._refuse(request, error)
         self._submits -= 1
@@ -449,10 +335,10 @@ class Connection:
 
     def _refuse(self, request: int, error: BaseException | None) -> None:
         if not isinstance(error, Problem):
-            _log.error("submit failed", error=type(error).__name__, exc_info=error)
+            _log.error("submit failed", error=type(error).__name__, exc_info=trace_of(error))
             error = Problem("internal-error")
         self._context.metrics.problems.labels(error.slug).inc()
-        self._send(Refused(request, error.body))
+        self.send(Refused(request, error.body))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         if self._tasks is None or self.close_code is not None:
@@ -467,7 +353,7 @@ class Connection:
         except Problem as problem:
             self.close(CloseCode.TRY_LATER, problem.body.title)
         except Exception as error:
-            _log.exception("socket failed", error=type(error).__name__)
+            _log.error("socket failed", error=type(error).__name__, exc_info=trace_of(error))
             self.close(CloseCode.INTERNAL_ERROR, "the server failed: resume from your cursors")
 
     # ---------------------------------------------------------------------------------------------- subscriptions
@@ -485,14 +371,14 @@ class Connection:
         future = {topic for topic, seq in named.items() if topic in heads and seq > heads[topic][1]}
         if restored or future:
             told = heads if restored else sorted(future)
-            self._send(Resync(self._context.incarnation, {str(topic): heads[topic][1] for topic in told}))
+            self.send(Resync(self._context.incarnation, {str(topic): heads[topic][1] for topic in told}))
         for topic, one in found.items():
             if isinstance(one, Problem):
-                self._send(Ended(topic, one.body))
+                self.send(Ended(topic, one.body))
             else:
                 floor, head = one
                 start = head if topic[0] == "c" else floor
-                self._add(topic, min(named.get(topic, start), head))
+                self._start(topic, min(named.get(topic, start), head))
 
     async def _subscribe(self, frame: Subscribe) -> None:
         topic, caller = frame.topic, self.caller
@@ -500,33 +386,16 @@ class Connection:
             return
         found = (await self._context.database.read(lambda reader: readable_heads(reader, caller, [topic])))[topic]
         if isinstance(found, Problem):
-            self._send(Ended(topic, found.body))
+            self.send(Ended(topic, found.body))
             return
         floor, head = found
         start = head if topic[0] == "c" else floor
+        if frame.after is None and self.pump.cursor(topic) is not None:
+            return
         if frame.after is not None and frame.after > head:
-            self._send(Resync(self._context.incarnation, {str(topic): head}))
-        known = self._subscriptions.get(topic)
-        if known is None:
-            self._add(topic, start if frame.after is None else min(frame.after, head))
-        elif frame.after is not None:
-            known.cursor = max(known.cursor, min(frame.after, head))
+            self.send(Resync(self._context.incarnation, {str(topic): head}))
+        self._start(topic, start if frame.after is None else min(frame.after, head))
 
-    def _add(self, topic: TopicId, cursor: int) -> None:
-        if topic in self._subscriptions or self.close_code is not None:
-            return
-        if len(self._subscriptions) >= self._context.limits.subscriptions_per_socket:
-            self._send(Ended(topic, Problem("too-many-requests", "this socket carries its most topics").body))
-            return
-        self._subscriptions[topic] = Subscription(topic, cursor, ask_access=True)
-        self._registry.join(self, topic)
-        self._wake.set()
-
-    def _unsubscribe(self, topic: TopicId) -> None:
-        if self._subscriptions.pop(topic, None) is not None:
-            self._registry.part(self, topic)
-
-    def _end(self, one: Subscription, problem: Problem) -> None:
-        if self._subscriptions.get(one.topic) is one:
-            self._unsubscribe(one.topic)
-            self._send(Ended(one.topic, problem.body))
+    def _start(self, topic: TopicId, cursor: int) -> None:
+        if self.close_code is None:
+            self.pump.subscribe(topic, cursor)

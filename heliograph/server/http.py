@@ -9,7 +9,6 @@ Everything that a stranger can get wrong ends as a `Problem`; a bug ends as `int
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
-from urllib.parse import urlsplit
 
 import msgspec
 import structlog
@@ -18,6 +17,7 @@ from aiohttp import hdrs, web
 from heliograph.server.auth import Caller, OpenSession, hash_token
 from heliograph.server.bodies import Bodies
 from heliograph.server.context import Context
+from heliograph.server.logs import trace_of
 from heliograph.server.sessions import authenticate
 from heliograph.wire.accounts import AccountRole
 from heliograph.wire.encoding import convert, decode_json, encode_json
@@ -132,7 +132,7 @@ def _edge(context: Context) -> Any:
         except (asyncio.CancelledError, ConnectionError):
             raise
         except Exception as error:
-            _log.error("request failed", operation=operation, error=type(error).__name__, exc_info=_trace(error))
+            _log.error("request failed", operation=operation, error=type(error).__name__, exc_info=trace_of(error))
             response = problem_response(Problem("internal-error", "the server failed: the operator can see why"))
         finally:
             in_flight -= counts
@@ -144,11 +144,6 @@ def _edge(context: Context) -> Any:
         return response
 
     return edge
-
-
-def _trace(error: BaseException) -> BaseException | None:
-    """Return the error for its trace, but not one whose text may quote what was sent."""
-    return None if isinstance(error, ValueError | msgspec.MsgspecError) else error
 
 
 def _name_of(request: web.Request) -> str:
@@ -227,10 +222,11 @@ async def _session(context: Context, request: web.Request, token: str) -> OpenSe
     Raises:
         Problem: `not-logged-in`, `too-many-requests`.
     """
+    if context.sessions.find(hash_token(token)) is not None:
+        return await authenticate(context, token)
     now_ms = context.now_ms()
     source = context.admission.source(request.remote, now_ms)
-    if context.sessions.find(hash_token(token)) is None:
-        context.admission.require("source", source, now_ms)
+    context.admission.require("source", source, now_ms)
     try:
         return await authenticate(context, token)
     except Problem as problem:
@@ -298,9 +294,3 @@ async def read_body(context: Context, request: web.Request, limit_bytes: int) ->
     finally:
         bodies.end(payer)
     return b"".join(parts)
-
-
-def is_origin(text: str) -> bool:
-    """Tell whether `text` is an origin as browsers send it: scheme and host, and perhaps a port."""
-    parts = urlsplit(text)
-    return parts.scheme in ("http", "https") and bool(parts.netloc) and text == f"{parts.scheme}://{parts.netloc}"

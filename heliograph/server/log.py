@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from heliograph.server.db.database import Reader, Transaction
-from heliograph.server.db.many import insert_rows, select_rows, update_rows
+from heliograph.server.db.many import insert_rows, update_rows
 from heliograph.wire.encoding import encode_msgpack
 from heliograph.wire.events import CommitEvent, Entry, ErasedEvent, Event
 from heliograph.wire.ids import TopicId
@@ -66,8 +66,13 @@ def reserve_many(tx: Transaction, counts: Mapping[TopicId, int]) -> dict[TopicId
     Raises:
         Problem: `not-found`, there is no such topic.
     """
-    update_rows(tx, "UPDATE topics SET head = head + k.column2", "topics.topic = k.column1", list(counts.items()))
-    rows = select_rows(tx, "SELECT topic, head FROM topics", "topic = k.column1", [(topic,) for topic in counts])
+    rows = update_rows(
+        tx,
+        "UPDATE topics SET head = head + k.column2",
+        "topics.topic = k.column1",
+        "topic, head",
+        list(counts.items()),
+    )
     if len(rows) != len(counts):
         raise Problem("not-found", "there is no such topic")
     return {topic: head - counts[topic] + 1 for topic, head in rows}

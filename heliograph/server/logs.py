@@ -4,7 +4,13 @@ import logging
 import sys
 from typing import TextIO
 
+import msgspec
 import structlog
+
+
+def trace_of(error: BaseException | None) -> BaseException | None:
+    """Return an error for its trace, but not one whose text may quote what was sent."""
+    return None if isinstance(error, ValueError | msgspec.MsgspecError) else error
 
 
 def configure_logs(stream: TextIO | None = None) -> None:

@@ -11,6 +11,7 @@ all the post's versions out. The server keeps and gives out exactly the bytes th
 """
 
 import hashlib
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -22,7 +23,7 @@ from heliograph.server.auth import Caller
 from heliograph.server.channels import require_device_key, require_open, require_right
 from heliograph.server.context import Context
 from heliograph.server.db.database import Reader, Row, Transaction
-from heliograph.server.text import TextError, check_body
+from heliograph.server.text import TextError, check_body, check_lines
 from heliograph.wire.channels import (
     EDIT_LABEL,
     MAX_BODY_SIZE_BYTES,
@@ -52,6 +53,8 @@ CLOCK_DIFFERENCE_MS: Final = 10 * 60 * 1000
 EARLIER_VERSIONS: Final = 20
 """How many of a post's versions before the newest a page shows."""
 
+_ADDRESS: Final = re.compile("https://[!-~]+", re.ASCII)
+_MEDIA_TYPE: Final = re.compile(r"[A-Za-z0-9!#$&^_.+-]+/[A-Za-z0-9!#$&^_.+-]+", re.ASCII)
 _BEYOND_ALL: Final = 2**53
 _VIEW_COLUMNS: Final = """
     SELECT p.post, p.version, p.accepted_at_ms, p.tombstone_by, p.tombstone_at_ms, p.decision, coalesce(d.reason, '')
@@ -241,8 +244,15 @@ def _check_post(post: Post) -> None:
         check_body(post.body, MAX_BODY_SIZE_BYTES)
     except TextError as error:
         raise Problem("invalid-post", f"the body cannot be published: {error}") from None
-    if any(not attachment.url.startswith("https://") for attachment in post.attachments):
-        raise Problem("invalid-post", "an attachment is named by an https address")
+    for attachment in post.attachments:
+        if _ADDRESS.fullmatch(attachment.url) is None:
+            raise Problem("invalid-post", "an attachment is named by an https address")
+        if _MEDIA_TYPE.fullmatch(attachment.media_type) is None:
+            raise Problem("invalid-post", "an attachment's media_type is a type and a subtype, as in image/png")
+        try:
+            check_lines(attachment.description)
+        except TextError as error:
+            raise Problem("invalid-post", f"an attachment's description cannot be published: {error}") from None
 
 
 def _check_submission(signed: _Signed, caller: Caller) -> None:

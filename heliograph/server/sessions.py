@@ -59,7 +59,7 @@ async def create_session(context: Context, caller: Caller | None, request: Creat
     del caller
     now_ms = context.now_ms()
     device_key = await context.database.read(lambda reader: _device_key(reader, request.account, request.device))
-    _verify_login(context, request, device_key, now_ms)
+    verify_signed_challenge(context, request, device_key, LOGIN_PURPOSE, now_ms)
     token = new_token(context.random)
     return await context.database.write(lambda tx: _open_session(tx, context, request, token, now_ms))
 
@@ -69,10 +69,6 @@ def _device_key(reader: Reader, account: AccountId, device: DeviceId) -> bytes |
         "SELECT device_key FROM devices WHERE device = ? AND account = ? AND removed_at_ms IS NULL", device, account
     )
     return None if row is None else row[0]
-
-
-def _verify_login(context: Context, request: CreateSession, device_key: bytes | None, now_ms: int) -> None:
-    verify_signed_challenge(context, request, device_key, LOGIN_PURPOSE, now_ms)
 
 
 def verify_signed_challenge(
@@ -86,9 +82,7 @@ def verify_signed_challenge(
     head, proof = request.challenge[:_HALF], request.challenge[_HALF:]
     (expires_at_ms,) = struct.unpack(">Q", head[:8])
     ours = hmac.compare_digest(proof, _proof(context, head, request.account, request.device))
-    content = login_content(
-        context.domain, request.challenge, request.account, request.device, expires_at_ms, purpose
-    )
+    content = login_content(context.domain, request.challenge, request.account, request.device, expires_at_ms, purpose)
     try:
         cipher_suite(ED25519_SUITE).verify_with_label(key or _STAND_IN_KEY, LOGIN_LABEL, content, request.signature)
     except MLSError:
@@ -172,7 +166,7 @@ async def authenticate(context: Context, token: str) -> OpenSession:
     session = context.sessions.find(token_hash)
     if session is None:
         generation = context.sessions.generation
-        session = await context.database.read(lambda reader: _read_session(reader, context.limits, token_hash))
+        session = await context.database.read(lambda reader: read_session(reader, context.limits, token_hash))
         if session is not None and generation == context.sessions.generation:
             context.sessions.remember(session)
     now_ms = context.now_ms()
@@ -182,7 +176,8 @@ async def authenticate(context: Context, token: str) -> OpenSession:
     return session
 
 
-def _read_session(reader: Reader, limits: Limits, token_hash: bytes) -> OpenSession | None:
+def read_session(reader: Reader, limits: Limits, token_hash: bytes) -> OpenSession | None:
+    """Return a session that has not been ended, as the database has it; its time may be up."""
     row = reader.one(
         "SELECT sessions.account, sessions.device, accounts.role, seen_at_ms, sessions.created_at_ms, expires_at_ms"
         " FROM sessions JOIN accounts ON accounts.account = sessions.account"

@@ -1,7 +1,7 @@
 """All sockets of one process: who reads which topic, and what happens to all of them.
 
 A hint that brings entries is made into one frame, once, and written to every live reader of its topic. Readers that
-are behind, or whose access may have changed, go through their pump (`connection.py`). Nothing here is the truth: a
+are behind, or whose access may have changed, go through their pump (`pump.py`). Nothing here is the truth: a
 process that dies loses its sockets, and their cursors bring them back.
 """
 
@@ -13,9 +13,11 @@ from aiohttp import web
 
 from heliograph.server.auth import Caller, EndedTest
 from heliograph.server.bus.wakeups import Hints, Written
-from heliograph.server.connection import MAX_ENTRIES_SIZE_BYTES, Connection, SubmitHandler
+from heliograph.server.connection import Connection, SubmitHandler
 from heliograph.server.context import Context
 from heliograph.server.db.database import Transaction
+from heliograph.server.pump import MAX_ENTRIES_SIZE_BYTES
+from heliograph.server.sessions import read_session
 from heliograph.server.tail import Tail
 from heliograph.server.topics import write_acknowledgement
 from heliograph.server.websocket import CloseCode, server_frame, upgrade_headers
@@ -28,6 +30,7 @@ from heliograph.wire.problems import Problem
 SWEEP_EVERY_S = 1.0
 ACKNOWLEDGE_EVERY_S = 0.5
 READERS_PER_SLICE = 500
+SESSIONS_PER_READ = 500
 SharedFrame = tuple[int, int, bytes]
 """Entries `first` to `last` of a topic as one finished frame."""
 
@@ -128,8 +131,8 @@ class Streams:
     def relay(self, connection: Connection, topic: TopicId, frame: bytes) -> None:
         """Write a frame to the other live readers of a topic that can take it now."""
         for other in self._readers.get(topic, ()):
-            if other is not connection and other.is_live(topic) and other.is_clear():
-                other.write(frame)
+            if other is not connection and other.pump.is_live(topic):
+                other.write_if_clear(frame)
 
     # -------------------------------------------------------------------------------------------------- hints
 
@@ -141,7 +144,7 @@ class Streams:
             if written is None:
                 self.tail.drop(topic)
                 for connection in readers or ():
-                    connection.touch(topic)
+                    connection.pump.touch(topic)
             elif readers:
                 self.tail.extend(topic, written)
                 delivered += self._deliver(topic, _frames(topic, written), list(readers))
@@ -152,7 +155,7 @@ class Streams:
         delivered = 0
         for first, last, frame in frames:
             for connection in readers[:READERS_PER_SLICE]:
-                delivered += connection.deliver(topic, first, last, frame)
+                delivered += connection.pump.deliver(topic, first, last, frame)
         if len(readers) > READERS_PER_SLICE:
             self._loop.call_soon(self._deliver, topic, frames, readers[READERS_PER_SLICE:])
         return delivered
@@ -195,6 +198,7 @@ class Streams:
     async def _sweep(self) -> None:
         """Ping the quiet, cut the dead and the stalled, and end what has run out of its session."""
         now_s, now_ms, limits = self._loop.time(), self._context.now_ms(), self._context.limits
+        forgotten: list[Connection] = []
         for number, connection in enumerate(list(self.connections)):
             if now_s - connection.heard_at_s > limits.silent_for_s:
                 connection.close(CloseCode.GOING_AWAY, "nothing was heard from you")
@@ -202,22 +206,44 @@ class Streams:
                 connection.stalled_since_s = None
                 if now_s - connection.pinged_at_s >= limits.ping_every_s:
                     connection.ping(now_s)
-                    self._use_session(connection, now_ms)
+                    if not self._use_session(connection, now_ms):
+                        forgotten.append(connection)
             elif connection.stalled_since_s is None:
                 connection.stalled_since_s = now_s
             elif now_s - connection.stalled_since_s > limits.stalled_for_s:
                 connection.close(CloseCode.TRY_LATER, "read faster, and resume from your cursor")
             if number % 1000 == 999:
                 await asyncio.sleep(0)
+        for begin in range(0, len(forgotten), SESSIONS_PER_READ):
+            await self._look_up(forgotten[begin : begin + SESSIONS_PER_READ], now_ms)
 
-    def _use_session(self, connection: Connection, now_ms: int) -> None:
-        """An open socket uses its session, and ends with it."""
-        session = self._context.sessions.find(connection.caller.session) if connection.caller else None
+    def _use_session(self, connection: Connection, now_ms: int) -> bool:
+        """Let an open socket use its session, or end with it; return False where the session is not in memory."""
+        if connection.caller is None:
+            return True
+        session = self._context.sessions.find(connection.caller.session)
         if session is None:
-            return
-        if now_ms >= session.expires_at_ms:
+            return False
+        if now_ms >= session.expires_at_ms or session.restriction is not None:
             connection.close(CloseCode.NOT_LOGGED_IN, "log in again")
         session.seen_at_ms = max(session.seen_at_ms, now_ms)
+        return True
+
+    async def _look_up(self, connections: Sequence[Connection], now_ms: int) -> None:
+        """Ask the database about the sessions of open sockets that memory has let go of."""
+        sessions, limits = self._context.sessions, self._context.limits
+        generation = sessions.generation
+        hashes = {one.caller.session for one in connections if one.caller is not None}
+        found = await self._context.database.read(lambda reader: [read_session(reader, limits, one) for one in hashes])
+        for session in found:
+            if session is not None and not session.is_over(now_ms) and generation == sessions.generation:
+                sessions.remember(session)
+        standing = {one.caller.session for one in found if one is not None and not one.is_over(now_ms)}
+        for connection in connections:
+            if connection.caller is not None and connection.caller.session not in standing:
+                connection.close(CloseCode.NOT_LOGGED_IN, "log in again")
+            else:
+                self._use_session(connection, now_ms)
 
     def _end_sessions(self, test: EndedTest) -> None:
         self._context.tickets.end(test)

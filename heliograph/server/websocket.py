@@ -24,6 +24,7 @@ from heliograph.wire.problems import Problem
 
 MAX_FRAGMENTS: Final = 64
 MAX_CONTROL_SIZE_BYTES: Final = 125
+_WHOLE_BINARY: Final = 0x82
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 
@@ -178,7 +179,8 @@ class FrameReader:
         if second < 0x80:
             raise FrameError(CloseCode.PROTOCOL_ERROR, "client frames are masked")
         length = second & 0x7F
-        opcode = self._check_head(first, length)
+        whole = first == _WHOLE_BINARY and self._message_opcode is None  # nearly all frames: no more to check
+        opcode = Opcode.BINARY if whole else self._check_head(first, length)
         head = 2
         if length >= 126:
             head = 4 if length == 126 else 10
@@ -193,7 +195,11 @@ class FrameReader:
         end = start + length
         if len(buffer) < end:
             return 0
-        self._take(first, opcode, _unmask(buffer[start:end], buffer[start - 4 : start]))
+        payload = _unmask(buffer[start:end], buffer[start - 4 : start])
+        if whole:
+            self._received(opcode, payload)
+        else:
+            self._take(first, opcode, payload)
         return end - position
 
     def _check_head(self, first: int, length: int) -> Opcode:

@@ -271,9 +271,10 @@ def test_a_welcome_cannot_replace_a_room_in_which_this_device_stands(
     pending = hub.build(mallory, room, Wanted(add=[bob.key_package().key_package], join=[bob.identity.account]))
     seq, event = hub.commit(pending)
 
-    bob.apply(bob.identity.device, 2, welcome_event(room, pending, seq, event))
+    step = bob.apply(bob.identity.device, 2, welcome_event(room, pending, seq, event))
 
     assert bob.memory.rooms[room] is before
+    assert IntentAdded(room, JoinFromOutside(after=seq)) in step.changes
 
 
 def test_a_welcome_for_nobody_here_is_answered_by_joining_from_outside(hub: Hub, alice: Phone, bob: Phone) -> None:

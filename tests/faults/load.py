@@ -10,6 +10,7 @@ import asyncio
 import random
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from heliograph.client.errors import Unreachable
@@ -25,6 +26,8 @@ MESSAGE_SIZE_BYTES = 240
 EPOCH = 1
 ADDED_SEQ = 1
 PAUSE_S = 0.02
+ANSWERED_WITHIN_S = 60
+CAUGHT_UP_WITHIN_S = 20
 PAGE = 500
 RETRYABLE = ("overloaded", "internal-error", "too-many-requests")
 
@@ -192,11 +195,22 @@ async def settle(talkers: Sequence[Talker], rooms: Sequence[tuple[Person, RoomId
     """Let everything under way be answered, note the final logs, and wait until everyone has read them."""
     for talker in talkers:
         talker.stop()
-    await asyncio.gather(*(talker.quiet.wait() for talker in talkers))
+    async with asyncio.timeout(ANSWERED_WITHIN_S):
+        await asyncio.gather(*(talker.quiet.wait() for talker in talkers))
     for person, room in rooms:
         history.final[room] = await read_log(person, room)
     heads = {room: ADDED_SEQ + len(history.final[room]) for _, room in rooms}
-    await asyncio.gather(*(talker.read_up_to(heads[talker.room]) for talker in talkers))
+    with suppress(TimeoutError):  # the judge says who has not caught up
+        async with asyncio.timeout(CAUGHT_UP_WITHIN_S):
+            await asyncio.gather(*(talker.read_up_to(heads[talker.room]) for talker in talkers))
+
+
+async def under_way(history: History, sends: int, wins: int = 0) -> None:
+    """Wait until so many more sends and commits have been acknowledged: a fault is to hit a server at work."""
+    sends, wins = sends + len(history.sends), wins + len(history.wins)
+    async with asyncio.timeout(ANSWERED_WITHIN_S):
+        while len(history.sends) < sends or len(history.wins) < wins:
+            await asyncio.sleep(PAUSE_S)
 
 
 def moments(seed: int, count: int, least_s: float, most_s: float) -> list[float]:

@@ -7,7 +7,7 @@ import pytest
 
 from tests.faults import twins
 from tests.faults.history import History, violations
-from tests.faults.load import Talker, moments, settle
+from tests.faults.load import Talker, moments, settle, under_way
 from tests.faults.people import open_room, people
 from tests.faults.server_process import SERVE, ServerProcess, generous_limits_file, serving
 
@@ -16,7 +16,6 @@ KILLS_OF_A_TWIN = 4
 ROOMS = 3
 PEOPLE_A_ROOM = 3
 SEED = 9
-CAUGHT_UP_WITHIN_S = 60
 
 
 async def history_of(folder: Path, kills: int, *module: str) -> tuple[History, int]:
@@ -32,12 +31,12 @@ async def history_of(folder: Path, kills: int, *module: str) -> tuple[History, i
         ]
         async with asyncio.TaskGroup() as tasks:
             running = [tasks.create_task(talker.run()) for talker in talkers]
-            for moment_s in moments(SEED, kills, 0.05, 0.4):
+            for moment_s in moments(SEED, kills, 0.0, 0.3):
+                await under_way(history, len(talkers))
                 await asyncio.sleep(moment_s)
                 await server.kill()
                 await server.start()
-            async with asyncio.timeout(CAUGHT_UP_WITHIN_S):
-                await settle(talkers, rooms, history)
+            await settle(talkers, rooms, history)
             for task in running:
                 task.cancel()
     return history, sum(talker.sent_again for talker in talkers)

@@ -15,6 +15,7 @@ from heliograph.cli.app import main
 from heliograph.server import app, submissions
 from heliograph.server.connection import Connection
 from heliograph.server.db import sqlite
+from heliograph.server.pump import Pump
 
 MODULE = "tests.faults.twins"
 LATE_S = 0.02
@@ -52,12 +53,12 @@ def forget_keys() -> None:
 
 def resume_one_late() -> None:
     """Begin behind the entry that the reader needs next."""
-    add = Connection._add
+    subscribe = Pump.subscribe
 
-    def add_late(self: Connection, topic: Any, cursor: int) -> None:
-        add(self, topic, cursor + 1 if cursor > 1 else cursor)
+    def subscribe_late(self: Pump, topic: Any, cursor: int) -> None:
+        subscribe(self, topic, cursor + 1 if cursor > 1 else cursor)
 
-    Connection._add = add_late  # type: ignore[method-assign]
+    Pump.subscribe = subscribe_late  # type: ignore[method-assign]
 
 
 def sync_at_checkpoints_only() -> None:

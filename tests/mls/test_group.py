@@ -151,6 +151,7 @@ def test_a_proposal_that_cannot_stand_beside_others_does_not_block_the_group(fiv
     assert len(pending.group.members()) == 5
 
 
+@pytest.mark.bad_input(77)
 @pytest.mark.rule("RFC 9420 §12.4")
 def test_a_flood_of_proposals_that_clash_costs_each_signature_once(five: Company, monkeypatch: pytest.MonkeyPatch):
     packages = [five.person(f"ghost {number}").key_package().key_package for number in range(20)]

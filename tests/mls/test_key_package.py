@@ -5,6 +5,7 @@ import datetime
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -21,6 +22,7 @@ from heliograph.mls.key_package import KeyPackage
 from heliograph.mls.leaf_node import (
     LAST_RESORT_LIFETIME_LIMIT_S,
     LIFETIME_LIMIT_S,
+    MAX_LEAF_NODE_BYTES,
     Capabilities,
     Credential,
     LeafNode,
@@ -270,6 +272,21 @@ def test_required_capabilities_must_be_listed_unless_default(required: RequiredC
     Capabilities().check_required(RequiredCapabilities((1, 2, 3, 4, 5), (1, 2, 3, 4, 5, 6, 7), (1,)))
     with pytest.raises(ValidationError, match=fault):
         Capabilities().check_required(required)
+
+
+@pytest.mark.bad_input(76)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"credential": Credential.basic(bytes(MAX_LEAF_NODE_BYTES))},
+        {"capabilities": Capabilities(extensions=tuple(range(9000)))},
+        {"extensions": (Extension(1, bytes(MAX_LEAF_NODE_BYTES)),)},
+    ],
+)
+def test_a_leaf_has_a_largest_size(changes: dict[str, Any], alice: honest.Client):
+    leaf = alice.bundle().key_package.leaf_node
+    with pytest.raises(ValidationError, match="larger than it may"):
+        replace(leaf, **changes).validate(alice.suite)
 
 
 @pytest.mark.rule("RFC 9420 §11.1")

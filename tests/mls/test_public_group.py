@@ -14,7 +14,7 @@ from heliograph.mls.errors import (
     ValidationError,
     VerificationError,
 )
-from heliograph.mls.extension import Extension, ExternalPub, ExternalSender, ExternalSenders
+from heliograph.mls.extension import Extension, ExtensionType, ExternalPub, ExternalSender, ExternalSenders
 from heliograph.mls.framing import FramedContent, MLSMessage, PublicMessage, Sender, SenderType, WireFormat
 from heliograph.mls.group_context import GroupContext
 from heliograph.mls.proposal import (
@@ -27,7 +27,7 @@ from heliograph.mls.proposal import (
     Update,
 )
 from heliograph.mls.proposal_rules import ProposalPolicy
-from heliograph.mls.public_group import MAX_EPOCH, MAX_PENDING_PROPOSALS, PublicGroup
+from heliograph.mls.public_group import MAX_EPOCH, MAX_PENDING_BYTES, MAX_PENDING_PROPOSALS, PublicGroup
 from heliograph.mls.suite import Random, cipher_suite
 from heliograph.mls.transcript_hash import confirmed_transcript_hash, interim_transcript_hash
 from heliograph.mls.tree_math import LeafIndex
@@ -402,6 +402,15 @@ def test_an_epoch_holds_so_many_proposals_and_no_more(members: list[honest.Clien
     full = replace(group, proposals=many)
     message = honest.proposal_message(members[1], Sender.member(LeafIndex(1)), group, remove(3))
     refuse_proposal(full, message, "as many proposals", StateError)
+
+
+@pytest.mark.bad_input(76)
+def test_the_proposals_of_an_epoch_have_a_largest_size(members: list[honest.Client], group: PublicGroup):
+    vast = GroupContextExtensions((Extension(ExtensionType.APPLICATION_ID, bytes(MAX_PENDING_BYTES // 3)),))
+    for sender in (0, 1):
+        group = propose(group, members[sender], sender, vast)
+    message = honest.proposal_message(members[2], Sender.member(LeafIndex(2)), group, vast)
+    refuse_proposal(group, message, "larger than they may", StateError)
 
 
 # --- external commits ------------------------------------------------------------------------------------------------

@@ -28,7 +28,9 @@ def files_with(server: ServerProcess, text: str) -> set[str]:
 
 async def new_client(stack: AsyncExitStack, folder: Path, url: str, handle: str) -> Client:
     client, _ = await Client.register(folder / handle, url, handle)
-    return await stack.enter_async_context(client)
+    started = await stack.enter_async_context(client)
+    assert await started.sync()
+    return started
 
 
 async def test_what_people_say_and_their_rooms_name_are_in_no_file_of_the_server(tmp_path: Path) -> None:

@@ -45,13 +45,14 @@ class Outage:
     async def start(self) -> World:
         """Start the server."""
         config = Config(data=self.data, port=self._port, registration="open")
-        server = await self._stack.enter_async_context(open_server(config, limits=generous_limits(), now_ms=self.clock))
-        return World(server, self._http, self.clock)
+        opened = open_server(config, limits=generous_limits(), now_ms=self.clock)
+        self._server = await self._stack.enter_async_context(opened)
+        return World(self._server, self._http, self.clock)
 
     async def stop(self) -> None:
         """Stop the server in order, quickly."""
         if self._server is not None:
-            await self._server.streams.drain(0.1)
+            await self._server.drain()
         await self._stack.aclose()
         self._server = None
 

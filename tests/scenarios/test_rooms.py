@@ -284,6 +284,24 @@ async def test_a_device_that_lost_its_place_comes_back_from_outside(tmp_path: Pa
         await p.reads(alice, "thank you")
 
 
+@pytest.mark.rule("RFC 9420 §12.4.3.1")
+async def test_someone_who_was_put_out_and_asked_in_again_while_away_is_in_again(tmp_path: Path) -> None:
+    async with people(tmp_path) as p:
+        alice, bob = await p.register("alice"), await p.register("bob")
+        await p.acquainted(alice, bob)
+        room = await alice.create_room("Harbour", ["bob"])
+        await p.hears(bob, RoomJoined, room=room)
+        await p.stop(bob)
+        await alice.remove_people(room, ["bob"])
+        await alice.add_people(room, ["bob"])
+
+        bob = await p.reopen("bob")
+        await p.hears(bob, RoomJoined, room=room, again=True)
+        await alice.send(room, "welcome back")
+
+        await p.reads(bob, "welcome back")
+
+
 async def test_two_processes_never_share_a_store(tmp_path: Path) -> None:
     async with people(tmp_path) as p:
         await p.register("alice")

@@ -1,5 +1,6 @@
 """What one may not do to all: floods, held places, stale sessions, roles and rooms that nobody asked for."""
 
+import asyncio
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -15,12 +16,14 @@ from heliograph.server.admission import CAPACITY, Admission
 from heliograph.server.bodies import Bodies
 from heliograph.server.limits import Rate, Rates
 from heliograph.wire.accounts import CreateContactToken, Empty, PutAccountState
-from heliograph.wire.channels import SetChannelRole
+from heliograph.wire.channels import PublicAttachment, SetChannelRole
 from heliograph.wire.ids import device_id
 from heliograph.wire.problems import Problem
+from heliograph.wire.rooms import SubmitProposal
 from tests.server.phones import (
     joined_peer,
     link_phone,
+    new_key,
     new_phone,
     policy_extensions,
     ready_peer,
@@ -85,8 +88,9 @@ async def test_bodies_take_no_more_memory_together_than_they_may(tmp_path: Path)
         alice = await w.register("alice")
         await raw.send(raw_head("POST", "/v1/contact-tokens", alice.token, 3000) + b" " * 2990)
         with pytest.raises(Problem, match="overloaded"):
-            for _ in range(50):  # until the bytes above have been read
+            for _ in range(100):  # until the bytes above have been read
                 await w.call("create_contact_token", CreateContactToken(60), alice)
+                await asyncio.sleep(0.02)
         await raw.send(b"        {}")
         assert (await raw.head())[0] == 200
         await w.call("create_contact_token", CreateContactToken(60), alice)
@@ -280,3 +284,58 @@ async def test_an_id_that_no_bytes_have_is_malformed(w: World, account: str) -> 
     headers = {"Content-Type": "application/json"}
     async with w.http.post(w.url + "/v1/sessions", data=body, headers=headers) as answer:
         assert answer.status == 400
+
+
+@pytest.mark.bad_input(77)
+async def test_proposals_that_fill_an_epoch_keep_nobody_from_leaving(tmp_path: Path) -> None:
+    async with world(tmp_path, limits=generous_limits(proposals_per_epoch=2)) as w:
+        alice = await new_phone(w, "alice")
+        room = await alice.create_room()
+        bob = await joined_peer(w, alice, room)
+        for _ in range(2):
+            _, update = alice.groups[room].update_leaf(random=secrets.token_bytes, now_s=alice.now_s())
+            await alice.ask("submit_proposal", SubmitProposal(room, new_key(), 1, update))
+        assert (await bob.propose(room, Remove(bob.groups[room].own_leaf_index))).seq == 4
+
+
+async def test_a_socket_ends_with_its_session_though_memory_has_forgotten_it(tmp_path: Path) -> None:
+    limits = generous_limits(cached_sessions=1, ping_every_s=1, session_lives_s=60)
+    async with world(tmp_path, limits=limits) as w:
+        alice, bob = await w.register("alice"), await w.register("bob")
+        async with w.stream(alice) as stream:
+            await w.call("list_rooms", Empty(), bob)
+            w.clock.advance_ms(59_000)
+            with pytest.raises(TimeoutError):
+                await stream.ending(within_s=2.5)
+            await w.login(bob)
+            await w.call("list_rooms", Empty(), bob)
+            w.clock.advance_ms(2_000)
+            assert await stream.ending() == 4401
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"url": "https://example.org/\nx"},
+        {"url": "https://example.org/ x"},
+        {"url": "javascript:alert(1)"},
+        {"media_type": "image/png\r\nX: y"},
+        {"media_type": ""},
+        {"description": "a\u202egnp.exe"},
+    ],
+)
+async def test_an_attachment_says_nothing_that_could_mislead(w: World, changes: dict[str, Any]) -> None:
+    owner = await w.register("oscar")
+    channel = await open_channel(w, owner)
+    plain: dict[str, Any] = {
+        "url": "https://example.org/x.png",
+        "media_type": "image/png",
+        "size_bytes": 1,
+        "sha256": bytes(32),
+    }
+    good = PublicAttachment(**plain)
+    bad = PublicAttachment(**(plain | changes))
+    await w.call("submit_post", signed_post(w, owner, channel, attachments=(good,)), owner)
+    assert await refusal(w.call("submit_post", signed_post(w, owner, channel, attachments=(bad,)), owner)) == (
+        "invalid-post"
+    )

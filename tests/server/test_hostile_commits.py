@@ -79,7 +79,9 @@ def forged_commit(phone: Phone, room: RoomId, proposals: tuple[ProposalOrRef, ..
 async def planner(w: World, phone: Phone, request: SubmitCommit) -> Callable[..., Any]:
     """What the server does with a commit before it writes, again and again on the same room."""
     caller = await caller_of(w, phone)
-    base = await w.context.database.read(lambda reader: commits._base(reader, w.context.domain, caller, request, b"", b""))
+    base = await w.context.database.read(
+        lambda reader: commits._base(reader, w.context.domain, caller, request, b"", b"")
+    )
     assert isinstance(base, commits._Base)
     return lambda **changes: commits._plan(w.context, caller, msgspec.structs.replace(request, **changes), base)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+import time
 from collections import Counter
 from collections.abc import AsyncGenerator
 from pathlib import Path
@@ -9,6 +10,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from heliograph.server import log, rooms
+from heliograph.server.db.database import Transaction
 from heliograph.wire.events import (
     Accepted,
     CommitEvent,
@@ -18,6 +21,7 @@ from heliograph.wire.events import (
     MessageEvent,
     Ping,
     Pong,
+    ProposalEvent,
     ReceivedEntries,
     Refused,
     Submit,
@@ -144,6 +148,29 @@ async def test_a_removed_member_sees_the_commit_that_removed_it_and_then_the_end
         assert isinstance(await his.receive(), Pong)
         await his.send(submission(alice, room, 1))
         assert (await his.until(Refused)).problem.type == "not-allowed"
+
+
+async def test_a_removed_member_gets_nothing_of_what_was_said_while_it_was_being_told(
+    w: World, alice: Phone, room: RoomId
+) -> None:
+    bob = await joined_peer(w, alice, room)
+    async with w.stream(bob) as his:
+        await his.until(Head, room)
+        database = w.context.database
+        busy = [asyncio.create_task(database.read(lambda _: time.sleep(0.5))) for _ in range(w.context.limits.readers)]
+        await asyncio.sleep(0.1)
+
+        def remove(tx: Transaction) -> None:
+            seq = log.append(tx, TopicId(room), CommitEvent(1, b"commit", 0, bytes(32)))
+            rooms.write_left(tx, room, bob.device, seq)
+
+        await database.write(remove)
+        for _ in range(3):
+            await database.write(lambda tx: log.append(tx, TopicId(room), ProposalEvent(2, b"not for bob", 0)))
+        await asyncio.gather(*busy)
+        entries = await his.until(ReceivedEntries, room)
+        assert [type(one.event) for one in entries.items] == [CommitEvent]
+        assert isinstance(await his.receive(), Ended)
 
 
 async def test_a_newcomer_reads_from_its_own_beginning(w: World, alice: Phone, room: RoomId) -> None:

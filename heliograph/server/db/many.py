@@ -31,11 +31,12 @@ def select_rows(reader: Reader, select: str, on: str, keys: Sequence[Values]) ->
     return reader.all(_select(select, on, len(filled), len(keys[0])), *chain.from_iterable(filled))
 
 
-def update_rows(tx: Transaction, update: str, where: str, rows: Sequence[Values]) -> None:
-    """Update a row for each of `rows`, whose values `update` and `where` call `k.column1`, `k.column2` ..."""
-    if rows:
-        filled = _filled(rows)
-        tx.run(_update(update, where, len(filled), len(rows[0])), *chain.from_iterable(filled))
+def update_rows(tx: Transaction, update: str, where: str, returning: str, rows: Sequence[Values]) -> list[Row]:
+    """Update a row for each of `rows`, whose values `update` and `where` call `k.column1` ...; return what it says."""
+    if not rows:
+        return []
+    filled = _filled(rows)
+    return tx.all(_update(update, where, returning, len(filled), len(rows[0])), *chain.from_iterable(filled))
 
 
 def _filled(rows: Sequence[Values]) -> Sequence[Values]:
@@ -58,8 +59,8 @@ def _select(select: str, on: str, rows: int, columns: int) -> str:
 
 
 @cache
-def _update(update: str, where: str, rows: int, columns: int) -> str:
-    return f"{update} FROM (VALUES {_values(rows, columns)}) AS k WHERE {where}"
+def _update(update: str, where: str, returning: str, rows: int, columns: int) -> str:
+    return f"{update} FROM (VALUES {_values(rows, columns)}) AS k WHERE {where} RETURNING {returning}"
 
 
 def _values(rows: int, columns: int) -> str:
