@@ -216,6 +216,13 @@ class IntentSealed:
 
 
 @dataclass(frozen=True, slots=True)
+class LaneUnsealed:
+    """What was sealed for a lane is of a past that the server knows no more: it is to be made anew."""
+
+    lane: str
+
+
+@dataclass(frozen=True, slots=True)
 class IntentDone:
     """An intent is fulfilled or refused."""
 
@@ -282,6 +289,7 @@ Change: TypeAlias = (
     | CiphertextSeen
     | IntentAdded
     | IntentSealed
+    | LaneUnsealed
     | IntentDone
     | ChangePending
     | ChangeDropped

@@ -21,6 +21,7 @@ from heliograph.client.changes import (
     AccountLearned,
     ChangeDropped,
     ChangePending,
+    LaneUnsealed,
     RoomSaved,
 )
 from heliograph.client.device import Device
@@ -277,4 +278,5 @@ class CommitWork:
             followed = ours.epoch > theirs.epoch and ours.epoch > room.group.epoch
             same = ours.confirmed_transcript_hash == theirs.confirmed_transcript_hash
             if not followed and not (arrived and same):
-                await device.save((RoomSaved(replace(now, standing="restored")), ChangeDropped(room.room)))
+                lost = RoomSaved(replace(now, standing="restored"))
+                await device.save((lost, ChangeDropped(room.room), LaneUnsealed(room.room)))

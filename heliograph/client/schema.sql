@@ -79,9 +79,10 @@ CREATE TABLE outbox (
     id       INTEGER PRIMARY KEY AUTOINCREMENT,  -- order within a lane
     lane     TEXT NOT NULL,  -- room or channel: what must stay in order
     intent   BLOB NOT NULL,  -- MessagePack of an Intent
-    request  BLOB NOT NULL   -- MessagePack of the exact request; empty until it is made
+    request  BLOB NOT NULL,  -- MessagePack of the exact request; empty until it is made
+    urgent   INTEGER NOT NULL -- 1: before all others of its lane (coming back to a room that was lost)
 ) STRICT;
-CREATE INDEX outbox_by_lane ON outbox (lane, id);
+CREATE INDEX outbox_by_lane ON outbox (lane, urgent, id);
 
 CREATE TABLE channels (
     channel  TEXT NOT NULL PRIMARY KEY,  -- followed by this account

@@ -180,21 +180,25 @@ class Store:
                     "UPDATE messages SET state = 'refused' WHERE room = ? AND message_id = ? AND seq = 0",
                     *(room, message_id),
                 )
-            case c.IntentAdded() | c.IntentSealed() | c.IntentDone():
+            case c.IntentAdded() | c.IntentSealed() | c.LaneUnsealed() | c.IntentDone():
                 self._write_intent(change, added)
             case _:
                 self._write_rare(change, after)
 
-    def _write_intent(self, change: c.IntentAdded | c.IntentSealed | c.IntentDone, added: list[int]) -> None:
+    def _write_intent(
+        self, change: c.IntentAdded | c.IntentSealed | c.LaneUnsealed | c.IntentDone, added: list[int]
+    ) -> None:
         match change:
             case c.IntentAdded(lane, intent, request):
                 self._run(
-                    "INSERT INTO outbox (lane, intent, request) VALUES (?, ?, ?)",
-                    *(lane, msgspec.msgpack.encode(intent), request),
+                    "INSERT INTO outbox (lane, intent, request, urgent) VALUES (?, ?, ?, ?)",
+                    *(lane, msgspec.msgpack.encode(intent), request, isinstance(intent, c.JoinFromOutside)),
                 )
                 added.append(self._db.last_insert_rowid())
             case c.IntentSealed(intent_id, request):
                 self._run("UPDATE outbox SET request = ? WHERE id = ?", request, intent_id)
+            case c.LaneUnsealed(lane):
+                self._run("UPDATE outbox SET request = x'' WHERE lane = ?", lane)
             case c.IntentDone(intent_id):
                 self._run("DELETE FROM outbox WHERE id = ?", intent_id)
 
@@ -376,8 +380,10 @@ class Store:
         return [SavedIntent(row[0], row[1], _intent_decoder.decode(row[2]), row[3]) for row in rows]
 
     def next_intent(self, lane: str) -> SavedIntent | None:
-        """Return the oldest intent of a lane."""
-        row = self._one("SELECT id, lane, intent, request FROM outbox WHERE lane = ? ORDER BY id LIMIT 1", lane)
+        """Return the intent of a lane that is to be done next: the oldest, but for one that is urgent."""
+        row = self._one(
+            "SELECT id, lane, intent, request FROM outbox WHERE lane = ? ORDER BY urgent DESC, id LIMIT 1", lane
+        )
         return None if row is None else SavedIntent(row[0], row[1], _intent_decoder.decode(row[2]), row[3])
 
     def waiting_told(self, limit: int) -> list[tuple[int, AnyTold]]:

@@ -26,6 +26,7 @@ from heliograph.client.changes import (
     CursorMoved,
     IntentAdded,
     JoinFromOutside,
+    LaneUnsealed,
     MetaSaved,
     RoomForgotten,
     RoomSaved,
@@ -323,7 +324,7 @@ class Sync:
                 changes.append(CursorMoved(topic, head))
                 continue
             changes.append(RoomSaved(replace(room, seq=head, standing="restored")))
-            changes += [ChangeDropped(room.room), IntentAdded(topic, JoinFromOutside())]
+            changes += [ChangeDropped(room.room), LaneUnsealed(topic), IntentAdded(topic, JoinFromOutside())]
             lanes.add(topic)
         async with device.turn:
             await device.save(changes)

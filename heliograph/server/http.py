@@ -7,6 +7,7 @@ Everything that a stranger can get wrong ends as a `Problem`; a bug ends as `int
 """
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
@@ -30,6 +31,7 @@ Routes = Callable[[Context], Sequence[web.RouteDef]]
 
 OPENAPI_PATH = "/v1/openapi.json"
 _BODYLESS = ("GET", "DELETE")
+_HOST = re.compile(r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?", re.ASCII)
 _RANK: Mapping[AccountRole, int] = {"member": 0, "reviewer": 1, "administrator": 2}
 _NEEDED_RANK: Mapping[Access, int] = {"reviewer": 1, "administrator": 2}
 _OPEN_TO_RESTRICTED = frozenset({"end_session", "get_statement", "get_decision_proof", "get_account_chain"})
@@ -122,6 +124,7 @@ def _edge(context: Context) -> Any:
             if in_flight > context.limits.requests_in_flight:
                 raise Problem("overloaded", "too many requests at once: try again", retry_after_s=1)
             _require_host(context, request)
+            _check_host(request)
             require_origin(context, request)
             response = await handler(request)
         except Problem as problem:
@@ -144,6 +147,12 @@ def _edge(context: Context) -> Any:
         return response
 
     return edge
+
+
+def _check_host(request: web.Request) -> None:
+    """Refuse a Host that is no host: pages name themselves by it."""
+    if _HOST.fullmatch(request.host) is None:
+        raise Problem("malformed", "the Host header names no host")
 
 
 def _name_of(request: web.Request) -> str:

@@ -175,6 +175,8 @@ def room_policy() -> dict[str, Any]:
             "added": change.get("added", []),
             "removed": change.get("removed", []),
             "present": change.get("present", leaves),
+            "dropped": change.get("dropped", []),
+            "leaving": change.get("leaving", []),
             "refused": refused,
         }
 
@@ -278,6 +280,40 @@ def room_policy() -> dict[str, Any]:
         ),
         case(
             *("a direct room loses a person", two, {"owner": 4}, "owner", "not-allowed"), direct=True, present=pair[:1]
+        ),
+        case("an admin lists someone who was not asked", group, grown, "admin", "invalid-proposal"),
+        case(
+            *("a member removes another's device", group, group, "member", "not-allowed"),
+            removed=[devices["admin"]],
+            present=[devices["owner"], devices["member"]],
+        ),
+        case(
+            *("a member replaces another's device", group, group, "member", "not-allowed"),
+            added=[devices["admin"]],
+            removed=[devices["admin"]],
+        ),
+        case(
+            *("a member removes a device that its account has dropped", group, group, "member"),
+            removed=[devices["admin"]],
+            present=[devices["owner"], devices["member"]],
+            dropped=[devices["admin"]],
+        ),
+        case(
+            *("a member takes out a device that leaves", group, group, "member"),
+            removed=[devices["owner"]],
+            present=[devices["admin"], devices["member"]],
+            leaving=[devices["owner"]],
+        ),
+        case(
+            *("a device that leaves is left in", group, group, "owner", "invalid-proposal"),
+            leaving=[devices["member"]],
+        ),
+        case(
+            *("from outside, a device that leaves is left in", group, group, "member"),
+            external=True,
+            added=[second["member"]],
+            present=[*leaves, second["member"]],
+            leaving=[devices["admin"]],
         ),
         case("a group becomes direct", two, two, "owner", "invalid-proposal", direct_after=True, present=pair),
         case(

@@ -82,5 +82,7 @@ def judge_change(case: dict[str, Any]) -> None:
         tuple(case["added"]),
         tuple(case["removed"]),
         tuple(case["present"]),
+        frozenset(case["dropped"]),
+        frozenset(case["leaving"]),
     )
     check_change(policy(case["before"]), policy(case["after"]), change)

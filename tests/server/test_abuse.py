@@ -339,3 +339,14 @@ async def test_an_attachment_says_nothing_that_could_mislead(w: World, changes: 
     assert await refusal(w.call("submit_post", signed_post(w, owner, channel, attachments=(bad,)), owner)) == (
         "invalid-post"
     )
+
+
+@pytest.mark.bad_input(52)
+@pytest.mark.parametrize("host", ['evil"><script>alert(1)</script>', "evil>; rel=x, <y", "a b", "a:b", "a:999999", ""])
+async def test_a_host_that_is_no_host_is_refused_and_stands_on_no_page(w: World, host: str) -> None:
+    await open_channel(w, await w.register("oscar"))
+    async with connect(w) as raw:
+        await raw.send(f"GET /c/news HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+        status, head = await raw.head()
+        assert status == 400
+        assert "evil" not in head

@@ -19,12 +19,19 @@ class WrongOutcome(Exception):
     """Something came out otherwise than the demo promises; the text says what was expected and what came."""
 
 
+class _Console(Console):
+    """A console that leaves a closed pipe to the one place where exceptions become exit codes."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
 class Narrator:
     """Tell the demo as it goes, and stop it at the first wrong outcome."""
 
     def __init__(self, output: Output) -> None:
         self._output = output
-        self._console = Console(highlight=False, soft_wrap=True)
+        self._console = _Console(highlight=False, soft_wrap=True)
         self._started_s = time.monotonic()
         self._act = 0
         self.checks = 0

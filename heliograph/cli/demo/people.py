@@ -112,15 +112,32 @@ class DeviceProcess:
         return self._process.pid
 
     async def end(self, how: signal.Signals) -> int:
-        """Send a signal, read what the process had still printed, and return its exit code."""
-        if self._process is None or self._reader is None:
+        """Send a signal, read what the process had still printed, and return its exit code.
+
+        Raises:
+            WrongOutcome: the signal did not end it.
+        """
+        process, reader = self._process, self._reader
+        if process is None or reader is None:
             return 0
-        if self._process.returncode is None:
-            self._process.send_signal(how)
-        code = await self._process.wait()
-        await self._reader
+        if process.returncode is None:
+            process.send_signal(how)
+        try:
+            async with asyncio.timeout(WITHIN_S):
+                code = await process.wait()
+        except TimeoutError:
+            process.kill()
+            raise WrongOutcome(f"{how.name} did not end the process of {self.home.name}") from None
+        await reader
         self._process = self._reader = None
         return code
+
+    async def leave(self) -> None:
+        """Kill the process, if it still runs."""
+        process, self._process = self._process, None
+        if process is not None and process.returncode is None:
+            process.kill()
+            await process.wait()
 
     async def until(self, holds: Callable[[list[dict[str, Any]]], bool], what: str) -> None:
         """Wait until the printed lines make `holds` true; raises WrongOutcome when that takes too long."""
