@@ -74,6 +74,36 @@ def create_account(
     )
 
 
+@app.command("recover", help="Bring an account back with its recovery code; all its other devices are put out.")
+def recover_account(
+    context: typer.Context,
+    account: Annotated[str, typer.Argument(metavar="ACCOUNT", help="The account to bring back: handle or id.")],
+    code_file: Annotated[
+        Path, typer.Option(metavar="FILE", help="A file that holds the recovery code; - for standard input.")
+    ],
+    server: ServerOption = LOCAL_SERVER,
+    as_json: AsJson = False,
+) -> None:
+    """Make this device the account's first and only one; it joins the account's rooms by itself."""
+    home, code = device.home_of(context), read_secret(code_file)
+
+    async def recover() -> Client:
+        client = await Client.recover(home, server, account.removeprefix("@"), code)
+        async with client:
+            await client.sync(device.SYNC_WITHIN_S)
+        return client
+
+    identity = asyncio.run(recover()).identity
+    Output(as_json=as_json).tell(
+        "account",
+        f"You are @{identity.handle} again. Every other device of the account is out; the recovery code stays valid.",
+        handle=identity.handle,
+        account=identity.account,
+        device=identity.device,
+        domain=identity.domain,
+    )
+
+
 @app.command("show", help="Show who this device is.")
 def show_account(context: typer.Context, as_json: AsJson = False) -> None:
     """Print this device's identity; needs no server."""

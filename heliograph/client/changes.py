@@ -68,11 +68,7 @@ class ChangeMembers(Intent, frozen=True, tag="change-members"):
 
 
 class TendRoom(Intent, frozen=True, tag="tend"):
-    """Commit what a room needs: pending proposals, leaves of departed devices, this account's other devices,
-    a fresh leaf of one's own (`update_leaf`).
-    """
-
-    update_leaf: bool = False
+    """Commit what a room needs: pending proposals, leaves of departed devices, a fresh leaf of one's own where due."""
 
 
 class LeaveRoom(Intent, frozen=True, tag="leave"):
@@ -126,6 +122,14 @@ class KeyPackageSpent:
     """A one-time key package was used: its private keys are deleted."""
 
     reference: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPackagesOutlived:
+    """Key packages made before these times can be used no more, nor any Welcome to them: they are deleted."""
+
+    one_time_before_ms: int
+    last_resort_before_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,6 +282,7 @@ Change: TypeAlias = (
     AccountLearned
     | KeyPackagesMade
     | KeyPackageSpent
+    | KeyPackagesOutlived
     | RoomSaved
     | RoomForgotten
     | CursorMoved

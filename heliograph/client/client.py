@@ -28,6 +28,7 @@ from heliograph.client import linking
 from heliograph.client.changes import AccountLearned, Change, IntentAdded, MetaSaved, TendRoom
 from heliograph.client.device import Device, World, first_of
 from heliograph.client.errors import NotPossible, StoreMissing
+from heliograph.client.hidden import Hidden
 from heliograph.client.home import discard_home
 from heliograph.client.identity import (
     SUITE_ID,
@@ -82,7 +83,7 @@ def _pass_by(step: str) -> None:
 DEFAULT_WORLD: Final = World(_now_ms, secrets.token_bytes, _pass_by)
 
 
-class _Founding(msgspec.Struct, frozen=True):
+class _Founding(Hidden, frozen=True):
     """A registration that the server may or may not have heard of yet."""
 
     server_url: str
@@ -96,7 +97,7 @@ class _Founding(msgspec.Struct, frozen=True):
     recovery_code: str
 
 
-class _Prepared(msgspec.Struct, frozen=True):
+class _Prepared(Hidden, frozen=True):
     """A device that waits for its grant."""
 
     server_url: str

@@ -12,8 +12,9 @@ from typing import Any, Final, TypeVar, cast
 
 import msgspec
 
-from heliograph.client.changes import AccountLearned, Change, KeyPackagesMade, MetaSaved
+from heliograph.client.changes import AccountLearned, Change, KeyPackagesMade, KeyPackagesOutlived, MetaSaved
 from heliograph.client.errors import NotPossible
+from heliograph.client.hidden import Hidden
 from heliograph.client.identity import CredentialError, Identity, KnownAccount, learn_account
 from heliograph.client.room import (
     CAPABILITIES,
@@ -48,12 +49,14 @@ from heliograph.wire.problems import Problem
 
 KEY_PACKAGES_OFFERED: Final = 50
 KEY_PACKAGES_LEAST: Final = 20
+ONE_TIME_KEPT_MS: Final = 62 * 86_400_000  # a lifetime of 30 days, then 31 days in which a Welcome waits
+LAST_RESORT_KEPT_MS: Final = 182 * 86_400_000
 _LOOKUPS_AT_ONCE: Final = 8
 Reach = Callable[[str], None]
 T = TypeVar("T")
 
 
-class _SavedIdentity(msgspec.Struct, frozen=True):
+class _SavedIdentity(Hidden, frozen=True):
     server_url: str
     domain: str
     account: str
@@ -267,7 +270,9 @@ class Device:
             return
         bundles = await asyncio.to_thread(self._make_key_packages, wanted, last)
         async with self.turn:
-            await self.save((KeyPackagesMade(bundles, self.world.now_ms()),))
+            now_ms = self.world.now_ms()
+            outlived = KeyPackagesOutlived(now_ms - ONE_TIME_KEPT_MS, now_ms - LAST_RESORT_KEPT_MS)
+            await self.save((outlived, KeyPackagesMade(bundles, now_ms)))
         self.world.reach("key packages saved")
         messages = [MLSMessage(bundle.key_package).encode() for bundle in bundles]
         request = PublishKeyPackages(tuple(messages[:wanted]), messages[-1] if last else None)

@@ -137,8 +137,8 @@ def _apply_welcome(stored: Stored, facts: Facts, topic: TopicId, seq: int, event
     changes: list[Change] = [moved, RoomSaved(room)]
     if not bundle.key_package.is_last_resort:
         changes.append(KeyPackageSpent(reference))
-    if room.needs_leaf:
-        changes.append(IntentAdded(room_id, TendRoom(update_leaf=True)))
+    if not room.leaf_at_ms:
+        changes.append(IntentAdded(room_id, TendRoom()))
     if _lacks_own_devices(stored, facts, room):
         changes.append(IntentAdded(room_id, ChangeMembers(add=[facts.identity.account])))
     members = sorted(room.policy.present())

@@ -18,6 +18,7 @@ from typing import Final
 
 import msgspec
 
+from heliograph.client.hidden import Hidden
 from heliograph.client.identity import SUITE_ID, CredentialError, Identity, KnownAccount, next_state
 from heliograph.mls.codec import Reader, Writer
 from heliograph.mls.errors import MLSError
@@ -89,7 +90,7 @@ class PreparedDevice:
     sealing_private_key: Secret = field(repr=False)
 
 
-class _Grant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class _Grant(Hidden, frozen=True):
     domain: str
     handle: str
     chain: tuple[bytes, ...]

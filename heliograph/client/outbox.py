@@ -141,7 +141,7 @@ class Outbox:
             case ChangeMembers():
                 return await rooms.change_members(saved, intent)
             case TendRoom():
-                return await rooms.tend(saved, intent)
+                return await rooms.tend(saved)
             case LeaveRoom():
                 return await rooms.leave(saved)
             case JoinFromOutside():

@@ -54,6 +54,7 @@ DAY_S: Final = 86_400
 KEY_PACKAGE_LIFETIME_S: Final = 30 * DAY_S
 LAST_RESORT_LIFETIME_S: Final = 90 * DAY_S
 CLOCK_SLACK_S: Final = 3600
+LEAF_LIFETIME_MS: Final = 7 * DAY_S * 1000
 CAPABILITIES: Final = Capabilities(cipher_suites=(SUITE_ID,), extensions=(APP_DATA_DICTIONARY, 0x000A))
 
 Standing = Literal["active", "lost", "restored", "left"]
@@ -78,7 +79,11 @@ class Accounts:
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """A room in one epoch. `seq` is the last entry that was worked into it; `peer` whom a direct room is made for."""
+    """A room in one epoch. `seq` is the last entry that was worked into it; `peer` whom a direct room is made for.
+
+    `leaf_at_ms` is when this device's leaf was made, 0 where a fresh one is due at once: it came from a key package of
+    last resort.
+    """
 
     room: RoomId
     group: Group
@@ -87,7 +92,7 @@ class Room:
     name: str = ""
     topic: str = ""
     standing: Standing = "active"
-    needs_leaf: bool = False
+    leaf_at_ms: int = 0
     peer: AccountId | None = None
 
     @property
@@ -99,6 +104,10 @@ class Room:
     def uri(self) -> str:
         """Return the room's URI."""
         return room_uri(self.policy.domain, self.room)
+
+    def leaf_is_due(self, now_ms: int) -> bool:
+        """Tell whether this device's leaf should be renewed before anything is sent."""
+        return now_ms - self.leaf_at_ms > LEAF_LIFETIME_MS
 
     def devices(self) -> dict[LeafIndex, tuple[AccountId, DeviceId]]:
         """Return whose device stands at each leaf."""
@@ -225,7 +234,7 @@ def create_room(
         extensions=(REQUIRED, policy.extension()),
         random=random,
     )
-    return Room(room, group, policy, seq=0)
+    return Room(room, group, policy, seq=0, leaf_at_ms=now_s * 1000)
 
 
 def join_room(
@@ -250,7 +259,7 @@ def join_room(
     """
     group = join(welcome, tree, bundle, identity.device_private_key, now_s=now_s)
     joined = _judged(identity, room, group, seq, franking_key, accounts)
-    return replace(joined, needs_leaf=bundle.key_package.is_last_resort)
+    return replace(joined, leaf_at_ms=0 if bundle.key_package.is_last_resort else now_s * 1000)
 
 
 def join_from_outside(
@@ -289,7 +298,7 @@ def join_from_outside(
     epoch = pending.group.epoch - 1
     if epoch < least_epoch:
         raise ValidationError("the server offers an older epoch of the room than this device has seen")
-    after = _judged(identity, room, pending.group, 0, franking_key, accounts)
+    after = replace(_judged(identity, room, pending.group, 0, franking_key, accounts), leaf_at_ms=now_s * 1000)
     return pending_change(after, epoch, pending, external=True)
 
 

@@ -25,8 +25,9 @@ from heliograph.client.room import (
     uri_of,
     validate_leaves,
 )
-from heliograph.mls.errors import ValidationError
+from heliograph.mls.errors import MLSError, ValidationError
 from heliograph.mls.extension import Extension
+from heliograph.mls.framing import MLSMessage, PublicMessage
 from heliograph.mls.group import Group, ReceivedCommit
 from heliograph.mls.key_package import KeyPackage
 from heliograph.mls.proposal import Add, GroupContextExtensions, Proposal, Remove
@@ -199,7 +200,7 @@ def build_commit(room: Room, wanted: Wanted, *, now_s: int, random: Random) -> P
         extensions: tuple[Extension, ...] = (*others, policy.extension())
         proposals.append(GroupContextExtensions(extensions))
     pending = room.group.commit(proposals, random=random, now_s=now_s)
-    after = replace(room, group=pending.group, policy=policy, needs_leaf=False)
+    after = replace(room, group=pending.group, policy=policy, leaf_at_ms=now_s * 1000)
     gone, stale = leaves | pending_removals, set(wanted.remove_leaves)
     own = room.devices()
     check_change(
@@ -270,6 +271,27 @@ def leaving_uris(room: Room) -> frozenset[str]:
             if target is not None and proposer is not None and device_of(target)[0] == device_of(proposer)[0]:
                 found.add(uri_of(target))
     return frozenset(found)
+
+
+def spoilt_leave(room: Room, event: ProposalEvent) -> AccountId | None:
+    """Return the account that has signed to take a device of its own out, in a proposal that does not hold otherwise.
+
+    The server cannot check a membership tag. It may have taken such a proposal and ask every commit for the leave, so
+    somebody who may remove people must do it by value, or the room would be stuck.
+    """
+    try:
+        body = MLSMessage.decode(event.proposal).body
+        if not isinstance(body, PublicMessage) or not isinstance(body.content.content, Remove):
+            return None
+        sender = body.content.sender.leaf_index
+        leaf = None if sender is None else room.group.tree.leaf(sender)
+        target = room.group.tree.leaf(body.content.content.removed)
+        if leaf is None or target is None or device_of(leaf)[0] != device_of(target)[0]:
+            return None
+        body.authenticated_content().verify_signature(room.group.suite, leaf.signature_key, room.group.group_context)
+    except MLSError:
+        return None
+    return device_of(leaf)[0]
 
 
 def is_elected(

@@ -64,6 +64,8 @@ def take_up(facts: Facts, room: Room | None, pending: PendingChange, seq: int) -
     again = room is not None
     if room is not None:
         after = replace(after, name=room.name or after.name, topic=room.topic or after.topic)
+        if not pending.external and room.group.epoch == pending.epoch:
+            after = replace(after, group=room.group.take_up(after.group))
     changes: list[Change] = [RoomSaved(after), ChangeDropped(after.room)]
     identity = facts.identity
     if pending.external:
@@ -191,7 +193,12 @@ def _apply_proposal(facts: Facts, room: Room, seq: int, event: ProposalEvent) ->
     try:
         here, _ = commits.receive_proposal(room, seq, event)
     except MLSError as error:
-        return Step((RoomSaved(replace(room, seq=seq)), Tell(ProtocolFault(room.room, seq, str(error)))))
+        fault = (RoomSaved(replace(room, seq=seq)), Tell(ProtocolFault(room.room, seq, str(error))))
+        leaver = commits.spoilt_leave(room, event)
+        if leaver is None or room.direct or leaver not in room.policy.present():
+            return Step(fault)
+        elected = commits.is_elected(room, facts.identity.account, {leaver}, least=Role.ADMIN)
+        return Step((*fault, IntentAdded(room.room, ChangeMembers(remove=[leaver]))) if elected else fault)
     changes: list[Change] = [RoomSaved(here)]
     leaving = commits.leavers(here)
     if leaving and commits.is_elected(here, facts.identity.account, leaving):

@@ -27,7 +27,6 @@ from heliograph.client.changes import (
     SendContent,
     StoredMessage,
     Tell,
-    TendRoom,
 )
 from heliograph.client.commit_work import CommitWork
 from heliograph.client.device import Device
@@ -106,7 +105,8 @@ class RoomWork(CommitWork):
 
     def needs_tending(self, room: Room) -> bool:
         """Tell whether something must be committed before anything is sent."""
-        return bool(room.group.pending_proposals) or bool(stale_leaves(room, self._device.store.accounts))
+        due = room.leaf_is_due(self._device.world.now_ms())
+        return due or bool(room.group.pending_proposals) or bool(stale_leaves(room, self._device.store.accounts))
 
     def sealed(self, room: Room, message_id: bytes, franked: Franked) -> tuple[Room, CiphertextMade, SubmitMessage]:
         """Seal a message in the present epoch; all three results are saved together, before anything is sent."""
@@ -212,7 +212,8 @@ class RoomWork(CommitWork):
             if not joining and not adding and not leaving:
                 return None
             stale = stale_leaves(room, self._device.store.accounts)
-            return Wanted(add=adding, join=joining, leave=leaving, remove_leaves=stale)
+            gone = {*leaving, *self._may_drop(room)}
+            return Wanted(add=adding, join=joining, leave=gone, remove_leaves=stale)
 
         await self.committed(room_id, wanted)
         self._claimed.pop(saved.intent_id, None)
@@ -250,21 +251,22 @@ class RoomWork(CommitWork):
             raise NotPossible("none of this person's devices can be added now: it must be online once first")
         packages[account] = found
 
-    async def tend(self, saved: SavedIntent, intent: TendRoom) -> None:
+    async def tend(self, saved: SavedIntent) -> None:
         """Commit what the room waits for."""
         room_id = RoomId(saved.lane)
-        await self._tended(room_id, update_leaf=intent.update_leaf)
+        await self._tended(room_id)
         async with self._device.turn:
             await self._device.save((IntentDone(saved.intent_id),))
 
-    async def _tended(self, room_id: RoomId, *, update_leaf: bool = False) -> None:
+    async def _tended(self, room_id: RoomId) -> None:
         room = self._device.store.room(room_id)
         if room is not None and room.standing in ("lost", "restored"):
             await self.rejoin(room_id)
 
         def wanted(room: Room) -> Wanted | None:
             stale = stale_leaves(room, self._device.store.accounts)
-            if not stale and not room.group.pending_proposals and not (update_leaf and room.needs_leaf):
+            due = room.leaf_is_due(self._device.world.now_ms())
+            if not stale and not room.group.pending_proposals and not due:
                 return None
             return Wanted(leave=self._may_drop(room), remove_leaves=stale)
 
@@ -272,8 +274,8 @@ class RoomWork(CommitWork):
 
     def _may_drop(self, room: Room) -> frozenset[AccountId]:
         """Return who has asked to leave, where this device's account may take people off the list."""
-        is_admin = room.policy.role(self._device.identity.account) >= Role.ADMIN
-        return leavers(room) if is_admin and not room.direct else frozenset()
+        own = self._device.identity.account
+        return leavers(room) - {own} if room.policy.role(own) >= Role.ADMIN and not room.direct else frozenset()
 
     async def leave(self, saved: SavedIntent) -> None:
         """Propose to take this account's devices out; whoever is there commits it. The last owner hands over first."""

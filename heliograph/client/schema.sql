@@ -27,7 +27,7 @@ CREATE TABLE rooms (
     name        TEXT NOT NULL,              -- as a sealed message said; '' while unknown
     topic       TEXT NOT NULL,              -- as a sealed message said
     standing    TEXT NOT NULL,              -- 'active', 'lost' or 'restored' (wait to join again), 'left'
-    needs_leaf  INTEGER NOT NULL,           -- 1: joined by the package of last resort, a fresh leaf is due
+    leaf_at_ms  INTEGER NOT NULL,           -- when this device's leaf was made, ms since 1970 UTC; 0: a fresh one is due
     peer        TEXT NOT NULL               -- account for whom this device made a direct room; '' otherwise
 ) STRICT, WITHOUT ROWID;
 

@@ -22,6 +22,7 @@ import msgspec
 
 from heliograph.client import changes as c
 from heliograph.client.errors import StoreDamaged
+from heliograph.client.hidden import Hidden
 from heliograph.client.home import HomeLock, make_home, require_home
 from heliograph.client.identity import KnownAccount
 from heliograph.client.room import PendingChange, Room, Standing
@@ -45,7 +46,7 @@ _told_decoder: "msgspec.msgpack.Decoder[AnyTold]" = msgspec.msgpack.Decoder(AnyT
 _envelope_decoder = msgspec.msgpack.Decoder(Envelope)
 
 
-class _SavedPending(msgspec.Struct, frozen=True):
+class _SavedPending(Hidden, frozen=True):
     rows: dict[str, bytes]
     name: str
     topic: str
@@ -56,6 +57,7 @@ class _SavedPending(msgspec.Struct, frozen=True):
     tree: bytes
     external: bool
     peer: str
+    leaf_at_ms: int
 
 
 class SavedIntent(msgspec.Struct, frozen=True):
@@ -161,12 +163,12 @@ class Store:
                 after.append(lambda: self._cursors.__setitem__(topic, seq))
             case c.Tell(told):
                 self._run("INSERT INTO inbox (told) VALUES (?)", msgspec.msgpack.encode(told))
-            case c.CiphertextMade(room, sha256, message_id):
+            case c.CiphertextMade(room=room, ciphertext_sha256=sha256, message_id=message_id):
                 self._run(
                     "INSERT OR REPLACE INTO ciphertexts (room, sha256, message_id) VALUES (?, ?, ?)",
                     *(room, sha256, message_id),
                 )
-            case c.CiphertextSeen(room, sha256):
+            case c.CiphertextSeen(room=room, ciphertext_sha256=sha256):
                 self._run("DELETE FROM ciphertexts WHERE room = ? AND sha256 = ?", room, sha256)
             case c.MessageAccepted(room, message_id, envelope):
                 self._run(
@@ -216,6 +218,11 @@ class Store:
                     self._write_key_package(bundle, made_at_ms)
             case c.KeyPackageSpent(reference):
                 self._run("DELETE FROM key_packages WHERE reference = ?", reference)
+            case c.KeyPackagesOutlived(one_time_before_ms, last_resort_before_ms):
+                self._run(
+                    "DELETE FROM key_packages WHERE made_at_ms < CASE last_resort WHEN 1 THEN ? ELSE ? END",
+                    *(last_resort_before_ms, one_time_before_ms),
+                )
             case c.ChangePending(pending):
                 self._run(
                     "INSERT OR REPLACE INTO pending_changes (room, pending) VALUES (?, ?)",
@@ -250,12 +257,12 @@ class Store:
 
     def _write_room(self, room: Room, after: list[Callable[[], None]]) -> None:
         known = self._rooms.get(room.room)
-        told = (room.name, room.topic, room.standing, room.needs_leaf, room.peer)
-        if known is None or told != (known.name, known.topic, known.standing, known.needs_leaf, known.peer):
+        told = (room.name, room.topic, room.standing, room.leaf_at_ms, room.peer)
+        if known is None or told != (known.name, known.topic, known.standing, known.leaf_at_ms, known.peer):
             self._run(
-                "INSERT OR REPLACE INTO rooms (room, direct, name, topic, standing, needs_leaf, peer)"
+                "INSERT OR REPLACE INTO rooms (room, direct, name, topic, standing, leaf_at_ms, peer)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?)",
-                *(room.room, room.direct, room.name, room.topic, room.standing, room.needs_leaf, room.peer or ""),
+                *(room.room, room.direct, room.name, room.topic, room.standing, room.leaf_at_ms, room.peer or ""),
             )
         saved, rows = self._saved_rows.get(room.room, {}), room.group.rows()
         if rows is not saved:
@@ -422,7 +429,7 @@ class Store:
         rows_of: dict[str, dict[str, bytes]] = {}
         for room, name, value in self._all("SELECT room, name, value FROM group_rows"):
             rows_of.setdefault(room, {})[name] = value
-        for row in self._all("SELECT room, name, topic, standing, needs_leaf, peer FROM rooms"):
+        for row in self._all("SELECT room, name, topic, standing, leaf_at_ms, peer FROM rooms"):
             room = RoomId(row[0])
             if room in rows_of:
                 self._rooms[room] = _load_room(rows_of[room], room, self._cursors.get(TopicId(room), 0), row[1:])
@@ -451,11 +458,11 @@ def _message(row: _Row) -> c.StoredMessage:
 
 
 def _load_room(rows: Mapping[str, bytes], room: RoomId, seq: int, kept: _Row) -> Room:
-    name, topic, standing, needs_leaf, peer = kept
+    name, topic, standing, leaf_at_ms, peer = kept
     group = Group.load(rows)
     policy = RoomPolicy.from_extensions(group.group_context.extensions)
     state: Standing = standing
-    return Room(room, group, policy, seq, name, topic, state, bool(needs_leaf), AccountId(peer) if peer else None)
+    return Room(room, group, policy, seq, name, topic, state, leaf_at_ms, AccountId(peer) if peer else None)
 
 
 def _encode_pending(pending: PendingChange) -> bytes:
@@ -471,13 +478,14 @@ def _encode_pending(pending: PendingChange) -> bytes:
             tree=pending.tree,
             external=pending.external,
             peer=pending.room.peer or "",
+            leaf_at_ms=pending.room.leaf_at_ms,
         )
     )
 
 
 def _decode_pending(room: RoomId, data: bytes) -> PendingChange:
     saved = msgspec.msgpack.decode(data, type=_SavedPending)
-    after = _load_room(saved.rows, room, 0, (saved.name, saved.topic, "active", False, saved.peer))
+    after = _load_room(saved.rows, room, 0, (saved.name, saved.topic, "active", saved.leaf_at_ms, saved.peer))
     return PendingChange(after, saved.epoch, saved.commit, saved.welcome, saved.group_info, saved.tree, saved.external)
 
 

@@ -209,8 +209,8 @@ class Talking(Running):
         """Give this device a fresh leaf in a room, which heals it after a compromise."""
         async with self._device.turn:
             known = self._require(room)
-            await self._device.save((RoomSaved(replace(known, needs_leaf=True)),))
-        await self._done(await self._promise(IntentAdded(room, TendRoom(update_leaf=True))))
+            await self._device.save((RoomSaved(replace(known, leaf_at_ms=0)),))
+        await self._done(await self._promise(IntentAdded(room, TendRoom())))
 
     async def rejoin_room(self, room: RoomId) -> None:
         """Join a room of this account from outside, such as one that this device has lost."""

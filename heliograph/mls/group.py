@@ -2,7 +2,7 @@
 
     group = create_group(suite, group_id, credential, signature_private_key, ...)     alone, epoch 0
     pending = group.commit([Add(key_package)], random=..., now_s=...)                 nothing has changed yet
-        pending.commit -> delivery service      accepted? group = pending.group : drop pending, receive what came first
+        pending.commit -> delivery service      accepted? group = group.take_up(pending.group) : receive what came first
         pending.welcome -> the newcomer         group = join(welcome, ratchet_tree, bundle, signature_private_key, ...)
     group, message = group.seal(data, random=...)
     group, received = group.receive(message, now_s=...)
@@ -343,6 +343,20 @@ class Group:
         if changes is not None:
             check_own_leaf(built.epoch)
         return _pending(built, self._after(built.epoch, built.encryption_secret))
+
+    def take_up(self, after: "Group") -> "Group":
+        """Return `after`, the group of this member's own PendingCommit, once that is accepted.
+
+        Message keys that were used, and past epochs that were forgotten, since the commit was built stay so. Raises
+        StateError if it was not built on this epoch of this member's. Source: RFC 9420 §9.2, §12.4.2.
+        """
+        before = after._slow.past[0] if after._slow.past else None
+        if before is None or before.group_context != self.group_context or after.own_leaf_index != self.own_leaf_index:
+            raise StateError("the commit was built on another state than this")
+        past = tuple(one for one in after._slow.past if one.group_context.epoch in self._secret_trees)
+        kept = {one.group_context.epoch: self._secret_trees[one.group_context.epoch] for one in past}
+        slow = after._slow if past == after._slow.past else replace(after._slow, past=past)
+        return Group(slow, {after.epoch: after._secret_trees[after.epoch], **kept})
 
     def _after(self, epoch: Epoch, encryption_secret: Secret) -> "Group":
         past = (PastEpoch.of(self._slow.epoch), *self._slow.past)[:PAST_EPOCHS]

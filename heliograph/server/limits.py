@@ -28,10 +28,10 @@ class Rates(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="keb
     """A bucket for each name in the column `limit` of `wire/operations.py`, and the socket's own."""
 
     read: Rate = Rate(300, 30)
-    register: Rate = Rate(6, 1 / 30)
+    register: Rate = Rate(30, 1 / 10)
     account: Rate = Rate(30, 1)
     invite: Rate = Rate(20, 1 / 60)
-    login: Rate = Rate(10, 1 / 10)
+    login: Rate = Rate(60, 1)
     stream: Rate = Rate(20, 1)
     key_packages: Rate = Rate(10, 1 / 10)
     claim: Rate = Rate(60, 1)

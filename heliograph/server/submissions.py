@@ -8,6 +8,7 @@ before anything else is asked: membership and epoch may have moved on since the 
 import hashlib
 import hmac
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import msgspec
@@ -30,8 +31,14 @@ class First(NamedTuple):
 
 def key_hash(lookup_key: bytes, room: RoomId, device: DeviceId, key: bytes) -> bytes:
     """Return what is kept (16 bytes) of a device's idempotency key for a room."""
-    content = room.encode() + device.encode() + key
-    return hmac.digest(lookup_key, content, "sha256")[:HASH_SIZE_BYTES]
+    mac = _keyed(lookup_key).copy()
+    mac.update(room.encode() + device.encode() + key)
+    return mac.digest()[:HASH_SIZE_BYTES]
+
+
+@lru_cache(maxsize=1)
+def _keyed(lookup_key: bytes) -> hmac.HMAC:
+    return hmac.new(lookup_key, digestmod="sha256")
 
 
 def digest_of(request: msgspec.Struct) -> bytes:

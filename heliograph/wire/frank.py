@@ -113,7 +113,7 @@ def stamp_batch(
         return []
     if len(items) > MAX_BATCH or any(len(tag) != TAG_SIZE_BYTES for tag, _ in items):
         raise ValueError("a batch has at most 65536 items, each with a tag of 32 bytes")
-    macs = [hmac.digest(hub_key, tag + context, "sha256") for tag, context in items]
+    macs = _macs(hub_key, [tag + context for tag, context in items])
     leaves = [merkle.leaf_hash(tag + mac + context) for (tag, context), mac in zip(items, macs, strict=True)]
     levels = _levels(leaves)
     signed = _signed(levels[-1][0], SUITE, kid)
@@ -188,6 +188,16 @@ def verify_mac(hub_key: bytes, tag: bytes, context: bytes, mac: bytes) -> None:
         raise FrankError("a franking tag has 32 bytes")
     if not hmac.compare_digest(hmac.digest(hub_key, tag + context, "sha256"), mac):
         raise FrankError("the hub's MAC does not cover this message in this context")
+
+
+def _macs(hub_key: bytes, contents: Sequence[bytes]) -> list[bytes]:
+    """HMAC-SHA256 of each, the key set up once."""
+    keyed, macs = hmac.new(hub_key, digestmod="sha256"), list[bytes]()
+    for content in contents:
+        mac = keyed.copy()
+        mac.update(content)
+        macs.append(mac.digest())
+    return macs
 
 
 def _signed(root: bytes, suite: int, kid: bytes) -> bytes:

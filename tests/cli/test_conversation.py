@@ -31,6 +31,26 @@ def test_a_new_account_prints_who_it_is_and_its_recovery_code_once(town: Town) -
     assert "recovery_code" not in shown
 
 
+def test_a_lost_account_comes_back_with_its_recovery_code_alone(town: Town) -> None:
+    founded = town.newcomer("rita")
+    back = town.json(
+        "rita_found_again", "account", "recover", "rita", "--code-file", "-", given=founded["recovery_code"]
+    )
+    devices = town.json("rita_found_again", "account", "devices").lines
+
+    assert back.one()["account"] == founded["account"]
+    assert [one["device"] for one in devices] == [back.one()["device"]]
+    assert town.run("rita", "account", "devices").code == ExitCode.NO_ACCOUNT
+
+
+def test_another_recovery_code_brings_no_account_back(town: Town) -> None:
+    town.newcomer("sven")
+    other = town.newcomer("tina")["recovery_code"]
+    refused = town.run("tom", "account", "recover", "sven", "--code-file", "-", given=other)
+    assert refused.code == ExitCode.NO_ACCOUNT
+    assert town.run("tom", "account", "show").code == ExitCode.NO_ACCOUNT
+
+
 def test_a_home_holds_one_device(town: Town) -> None:
     town.newcomer("petra")
     again = town.run("petra", "account", "create", "petra_two")

@@ -101,6 +101,21 @@ def test_a_message_that_is_replayed_under_a_new_number_is_not_shown(
     assert len(bob.memory.messages) == 1
 
 
+@pytest.mark.rule("RFC 9420 §9.2")
+def test_a_message_that_came_while_a_commit_waited_is_not_opened_again_after_it(
+    hub: Hub, alice: Phone, bob: Phone, room: RoomId
+) -> None:
+    pending = hub.build(alice, room, Wanted())
+    seq, event = hub.say(bob, room, "once")
+    alice.apply(room, seq, event)
+    alice.apply(room, *hub.commit(pending))
+
+    alice.apply(room, hub.seq + 1, event)
+
+    assert "could not be opened" in last_fault(alice)
+    assert len(alice.memory.messages) == 1
+
+
 def test_the_same_content_sealed_again_is_a_repetition(hub: Hub, alice: Phone, bob: Phone, room: RoomId) -> None:
     franked = frank_message(alice.composer(room).text("once"))
     for _ in range(2):

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from heliograph.client.client import _Prepared
 from heliograph.client.identity import (
     CredentialError,
     Founded,
@@ -193,6 +194,12 @@ def test_secrets_are_in_no_repr(known: KnownAccount, seeded_random: Random, now_
         assert secret.hex() not in shown
         assert repr(bytes(secret)) not in shown
     assert founded.recovery_code not in shown
+
+
+def test_what_is_saved_with_private_keys_shows_none() -> None:
+    saved = _Prepared("https://example.org", "request", b"private key", b"another key")
+
+    assert repr(saved) == "<_Prepared>"
 
 
 def with_second_device(known: KnownAccount, source: Random, now_ms: int) -> KnownAccount:

@@ -157,3 +157,29 @@ def test_after_a_commit_from_outside_an_admin_takes_the_leaver_out(
     assert isinstance(step, Step)
     wanted = [one.intent for one in step.changes if isinstance(one, IntentAdded)]
     assert ChangeMembers(remove=[bob.identity.account]) in wanted
+
+
+def spoilt(event: ProposalEvent, at: int) -> ProposalEvent:
+    """Return a proposal with one byte wrong, counted from its end."""
+    body = bytearray(event.proposal)
+    body[at] ^= 1
+    return ProposalEvent(event.epoch, bytes(body), event.accepted_at_ms)
+
+
+def test_a_leave_that_only_members_can_see_is_spoilt_does_not_stop_the_room(
+    hub: Hub, alice: Phone, bob: Phone, carol: Phone, room: RoomId
+) -> None:
+    """The server cannot check the membership tag, and asks every commit for the leave."""
+    _, (message,) = propose_leaving(bob.memory.rooms[room], bob.identity.account, now_s=NOW_MS // 1000)
+    event = spoilt(ProposalEvent(1, message, NOW_MS), -1)
+    wanted = {}
+    for one in (alice, carol):
+        step = one.apply(room, hub.seq + 1, event)
+        wanted[one] = [change.intent for change in step.changes if isinstance(change, IntentAdded)]
+    assert wanted == {alice: [ChangeMembers(remove=[bob.identity.account])], carol: []}
+
+
+def test_a_leave_that_nobody_signed_puts_nobody_out(hub: Hub, alice: Phone, bob: Phone, room: RoomId) -> None:
+    _, (message,) = propose_leaving(bob.memory.rooms[room], bob.identity.account, now_s=NOW_MS // 1000)
+    step = alice.apply(room, hub.seq + 1, spoilt(ProposalEvent(1, message, NOW_MS), -40))
+    assert not [change for change in step.changes if isinstance(change, IntentAdded)]

@@ -15,8 +15,11 @@ from heliograph.client.changes import (
     CursorMoved,
     IntentAdded,
     IntentDone,
+    JoinFromOutside,
     KeyPackagesMade,
+    KeyPackagesOutlived,
     KeyPackageSpent,
+    LaneUnsealed,
     MessageSaved,
     MetaSaved,
     RoomForgotten,
@@ -110,7 +113,7 @@ def test_a_damaged_store_is_said_to_be_damaged(tmp_path: Path) -> None:
 
 
 def test_a_room_comes_back_as_it_was_saved(tmp_path: Path, alice: Phone, room: RoomId) -> None:
-    held = replace(alice.memory.rooms[room], name="Harbour", topic="Ships", needs_leaf=True)
+    held = replace(alice.memory.rooms[room], name="Harbour", topic="Ships", leaf_at_ms=77)
     store = Store.create(tmp_path / "home")
     store.save([RoomSaved(held)])
     store.close()
@@ -120,7 +123,7 @@ def test_a_room_comes_back_as_it_was_saved(tmp_path: Path, alice: Phone, room: R
     store.close()
 
     assert found is not None
-    assert (found.name, found.topic, found.seq, found.needs_leaf) == ("Harbour", "Ships", held.seq, True)
+    assert (found.name, found.topic, found.seq, found.leaf_at_ms) == ("Harbour", "Ships", held.seq, 77)
     assert found.group.epoch_authenticator == held.group.epoch_authenticator
     assert dict(found.group.rows()) == dict(held.group.rows())
 
@@ -207,6 +210,32 @@ def test_a_spent_key_package_has_no_private_keys_any_more(tmp_path: Path, alice:
     disk = b"".join(path.read_bytes() for path in (tmp_path / "home").iterdir())
 
     assert bytes(bundle.init_private_key) not in disk
+
+
+def test_outlived_key_packages_are_deleted(tmp_path: Path, alice: Phone) -> None:
+    old, new = alice.key_package(), alice.key_package()
+    store = Store.create(tmp_path / "home")
+    store.save([KeyPackagesMade((old,), NOW_MS), KeyPackagesMade((new,), NOW_MS + 10)])
+
+    store.save([KeyPackagesOutlived(NOW_MS + 5, 0)])
+    kept = [store.key_package(one.key_package.reference(SUITE)) for one in (old, new)]
+    store.close()
+
+    assert kept == [None, new]
+
+
+def test_what_is_urgent_comes_first_in_its_lane(tmp_path: Path, room: RoomId) -> None:
+    store = Store.create(tmp_path / "home")
+    sealed = IntentAdded(room, SendContent(b"a"), b"sealed")
+    store.save([sealed, IntentAdded(room, JoinFromOutside()), LaneUnsealed(room)])
+
+    first = store.next_intent(room)
+    requests = [one.request for one in store.intents()]
+    store.close()
+
+    assert first is not None
+    assert isinstance(first.intent, JoinFromOutside)
+    assert requests == [b"", b""]
 
 
 def test_intents_keep_their_order_in_a_lane(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -39,7 +40,8 @@ def generous_limits_file(folder: Path) -> Path:
 class ServerProcess:
     """One server's data directory and the process that serves it, on one port through all restarts.
 
-    `module` is what `python -m` runs with the arguments of `heliograph`; `environment` replaces the process's own.
+    `module` is what `python -m` runs with the arguments of `heliograph`; `environment` replaces the process's own;
+    both may be set between a stop and a start.
     Its log goes to `folder/server.log`.
     """
 
@@ -54,7 +56,7 @@ class ServerProcess:
         self.data = folder / "data"
         self.log = folder / "server.log"
         self._limits_file = limits_file
-        self._module = module
+        self.module = module
         self.environment = environment
         self._port = 0
         self._process: Process | None = None
@@ -69,14 +71,21 @@ class ServerProcess:
         """The id of the running process."""
         return self._running().pid
 
-    async def start(self, *, module: tuple[str, ...] | None = None) -> None:
-        """Start the server and wait until it listens; `module` replaces what is run, from now on."""
-        self._module = module or self._module
+    def arguments(self) -> list[str]:
+        """Return the arguments of `heliograph` that start this server where it was."""
         listen = ("--listen", f"127.0.0.1:{self._port}", "--registration", "open", "--json")
         limits = () if self._limits_file is None else ("--limits", str(self._limits_file))
+        return ["serve", "--data", str(self.data), *listen, *limits]
+
+    def note_announcement(self, announcement: dict[str, Any]) -> None:
+        """Keep the port that the server has told."""
+        self._port = int(announcement["url"].rpartition(":")[2])
+
+    async def start(self) -> None:
+        """Start the server and wait until it listens."""
         with self.log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", *self._module, "serve", "--data", str(self.data), *listen, *limits),
+                *(sys.executable, "-m", *self.module, *self.arguments()),
                 cwd=ROOT,
                 env=self.environment,
                 stdout=PIPE,
@@ -87,7 +96,7 @@ class ServerProcess:
         if not line:
             code = await self._process.wait()
             raise RuntimeError(f"the server ended with {code}: {self.log.read_text(encoding='utf-8')[-2000:]}")
-        self._port = int(json.loads(line)["url"].rpartition(":")[2])
+        self.note_announcement(json.loads(line))
 
     async def kill(self) -> None:
         """End the process as a crash would: nothing in it gets to run again."""

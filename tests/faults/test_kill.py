@@ -8,8 +8,9 @@ import pytest
 from tests.faults import twins
 from tests.faults.history import History, violations
 from tests.faults.load import Talker, moments, settle, under_way
+from tests.faults.nursery import NurseryServer
 from tests.faults.people import open_room, people
-from tests.faults.server_process import SERVE, ServerProcess, generous_limits_file, serving
+from tests.faults.server_process import generous_limits_file, serving
 
 KILLS = 20
 KILLS_OF_A_TWIN = 4
@@ -18,10 +19,10 @@ PEOPLE_A_ROOM = 3
 SEED = 9
 
 
-async def history_of(folder: Path, kills: int, *module: str) -> tuple[History, int]:
+async def history_of(folder: Path, kills: int, defect: str | None = None) -> tuple[History, int]:
     """Kill a server `kills` times under load; return what everyone saw, and how often something was sent again."""
     history = History()
-    server = ServerProcess(folder, limits_file=generous_limits_file(folder), module=module)
+    server = NurseryServer(folder, limits_file=generous_limits_file(folder), defect=defect)
     names = [f"person{number}" for number in range(ROOMS * PEOPLE_A_ROOM)]
     async with serving(server), people(server, *names) as everyone:
         groups = [everyone[at : at + PEOPLE_A_ROOM] for at in range(0, len(everyone), PEOPLE_A_ROOM)]
@@ -43,7 +44,7 @@ async def history_of(folder: Path, kills: int, *module: str) -> tuple[History, i
 
 
 async def test_no_kill_loses_repeats_or_reorders_what_was_acknowledged(tmp_path: Path) -> None:
-    history, sent_again = await history_of(tmp_path, KILLS, SERVE)
+    history, sent_again = await history_of(tmp_path, KILLS)
     assert violations(history) == []
     assert len(history.sends) > 20 * KILLS and sent_again > KILLS
 
@@ -51,12 +52,11 @@ async def test_no_kill_loses_repeats_or_reorders_what_was_acknowledged(tmp_path:
 @pytest.mark.parametrize(
     ("defect", "broken"),
     [
-        (twins.acknowledge_before_commit, "lost-acknowledgement"),
-        (twins.forget_keys, "duplicate"),
-        (twins.resume_one_late, "silent-gap"),
+        (twins.acknowledge_before_commit.__name__, "lost-acknowledgement"),
+        (twins.forget_keys.__name__, "duplicate"),
+        (twins.resume_one_late.__name__, "silent-gap"),
     ],
-    ids=["acknowledge-before-commit", "forget-keys", "resume-one-late"],
 )
-async def test_a_planted_defect_does_not_survive_the_kills(tmp_path: Path, defect: object, broken: str) -> None:
-    history, _ = await history_of(tmp_path, KILLS_OF_A_TWIN, twins.MODULE, getattr(defect, "__name__", ""))
+async def test_a_planted_defect_does_not_survive_the_kills(tmp_path: Path, defect: str, broken: str) -> None:
+    history, _ = await history_of(tmp_path, KILLS_OF_A_TWIN, defect)
     assert any(line.startswith(broken) for line in violations(history))

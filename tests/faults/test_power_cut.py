@@ -45,8 +45,8 @@ async def history_of(folder: Path, *module: str) -> tuple[History, int]:
             await server.kill()
             committing.cancel()
             lost = disk_after_cut(server.data, journal)
-            server.environment = None
-            await server.start(module=(SERVE,))
+            server.environment, server.module = None, (SERVE,)
+            await server.start()
             await second.catch_up()
             await second.commit()
             await settle(talkers, [(everyone[0], hall)], history)

@@ -174,7 +174,9 @@ class Company:
         for person in self.everyone:
             if person is not committer:
                 person.follow(pending.commit)
-        committer.held = pending.group
+        # A joiner from outside has no state to go on from.
+        is_member = committer.name in self.people
+        committer.held = committer.group.take_up(pending.group) if is_member else pending.group
         self.people = {person.name: person for person in self.everyone if person.group.is_active}
 
     def commit(self, committer: Person, *proposals: Proposal) -> PendingCommit:

@@ -66,6 +66,37 @@ def test_ones_own_commit_is_taken_up_and_not_received(two: Company):
         two["ada"].receive(pending.commit)
 
 
+@pytest.mark.rule("RFC 9420 §9.2")
+def test_keys_that_are_used_while_a_commit_waits_stay_used_once_it_is_taken_up(two: Company):
+    ada, ben = two["ada"], two["ben"]
+    pending = ada.commit()
+    while_waiting = ben.seal(b"pay once")
+    ada.receive(while_waiting)
+    two.accept(ada, pending)
+    with pytest.raises(StateError, match="replay"):
+        ada.receive(while_waiting)
+    two.check_agreement()
+
+
+def test_past_epochs_that_are_forgotten_while_a_commit_waits_stay_forgotten(two: Company):
+    ada = two["ada"]
+    two.commit(ada)
+    pending = ada.commit()
+    ada.held = ada.group.forget_past_epochs()
+    two.accept(ada, pending)
+    assert "past/1" not in ada.group.rows()
+    assert "past/2" in ada.group.rows()
+
+
+def test_only_a_commit_on_the_present_state_is_taken_up(two: Company):
+    ada, late = two["ada"], two["ada"].commit()
+    with pytest.raises(StateError, match="another state"):
+        two["ben"].group.take_up(late.group)
+    two.commit(two["ben"])
+    with pytest.raises(StateError, match="another state"):
+        ada.group.take_up(late.group)
+
+
 def test_the_loser_of_a_race_drops_its_commit_and_follows_the_other(two: Company):
     lost = two["ada"].commit()
     won = two["ben"].commit()

@@ -17,6 +17,7 @@ async def run(home: Path, room: RoomId, count: int) -> None:
     async with await Client.open(home, world=World(lambda: START_MS, secrets.token_bytes, pass_by)) as client:
         for number in range(len(client.messages(room, 1000)), count):
             await client.send(room, str(number), wait=number % 3 == 0)
+            print(number, flush=True)
         assert await client.flush(30)
 
 

@@ -2,10 +2,10 @@
 
 import asyncio
 import os
+import random
 import signal
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -197,13 +197,13 @@ async def test_kill_9_at_any_moment_loses_and_repeats_nothing(tmp_path: Path) ->
     async with people(tmp_path) as p:
         alice, bob, room = await two_in_a_room(p)
         await p.stop(alice)
-        texts = [f"{number}" for number in range(60)]
-        for delay_s in (0.9, 1.1, 1.0, 1.3, 1.2):
-            await run_until_killed(p.home("alice"), room, len(texts), delay_s)
-        await run_until_killed(p.home("alice"), room, len(texts), None)
+        texts = [str(number) for number in range(200)]
+        for progress in (3, 11, 1, 30, 7, 19):
+            await run_sender(p.home("alice"), room, len(texts), kill_after=progress)
+        await run_sender(p.home("alice"), room, len(texts), kill_after=None)
 
         heard: list[str] = []
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             async for told in bob.receive():
                 assert not isinstance(told, ProtocolFault), told
                 if isinstance(told, RoomMessage):
@@ -214,17 +214,20 @@ async def test_kill_9_at_any_moment_loses_and_repeats_nothing(tmp_path: Path) ->
         assert heard == texts
 
 
-async def run_until_killed(home: Path, room: RoomId, count: int, delay_s: float | None) -> None:
-    """Run a sender in a process of its own, and kill it after a while; with None, let it finish."""
+async def run_sender(home: Path, room: RoomId, count: int, *, kill_after: int | None) -> None:
+    """Run a sender in a process of its own; kill it some moment after it has said so many lines, or let it finish."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.scenarios.sender", str(home), room, str(count)
+        sys.executable, "-m", "tests.scenarios.sender", str(home), room, str(count), stdout=asyncio.subprocess.PIPE
     )
-    if delay_s is not None:
-        with suppress(TimeoutError):
-            await asyncio.wait_for(process.wait(), delay_s)
-        if process.returncode is None:
-            os.kill(process.pid, signal.SIGKILL)
-        await process.wait()
-        return
+    assert process.stdout is not None
     async with asyncio.timeout(60):
-        assert await process.wait() == 0
+        if kill_after is None:
+            await process.communicate()
+            assert process.returncode == 0
+            return
+        for _ in range(kill_after):
+            assert await process.stdout.readline()
+        await asyncio.sleep(random.random() * 0.02)
+        os.kill(process.pid, signal.SIGKILL)
+        await process.communicate()
+        assert process.returncode == -signal.SIGKILL

@@ -302,6 +302,37 @@ async def test_someone_who_was_put_out_and_asked_in_again_while_away_is_in_again
         await p.reads(bob, "welcome back")
 
 
+async def test_an_old_leaf_is_renewed_before_the_next_message(tmp_path: Path) -> None:
+    async with people(tmp_path) as p:
+        alice, bob = await p.register("alice"), await p.register("bob")
+        await p.acquainted(alice, bob)
+        room = await alice.create_room("Harbour", ["bob"])
+        await p.hears(bob, RoomJoined, room=room)
+        before = alice.rooms()[0].epoch
+
+        await alice.send(room, "soon after")
+        p.server.clock.advance_ms(8 * 86_400_000)
+        await alice.send(room, "a week later")
+        await p.reads(bob, "a week later")
+
+        assert alice.rooms()[0].epoch == bob.rooms()[0].epoch == before + 1
+
+
+async def test_who_left_a_direct_room_can_come_back(tmp_path: Path) -> None:
+    async with people(tmp_path) as p:
+        alice, bob = await p.register("alice"), await p.register("bob")
+        await p.acquainted(alice, bob)
+        room = await alice.create_direct_room("bob")
+        await p.hears(bob, RoomJoined, room=room)
+        await bob.leave_room(room)
+        await p.hears(bob, RoomLeft, room=room)
+
+        await bob.rejoin_room(room)
+        await bob.send(room, "I thought better of it.")
+
+        await p.reads(alice, "I thought better of it.")
+
+
 async def test_two_processes_never_share_a_store(tmp_path: Path) -> None:
     async with people(tmp_path) as p:
         await p.register("alice")

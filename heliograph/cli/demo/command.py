@@ -28,7 +28,7 @@ from heliograph.wire.problems import Problem
 HELP = "Play the whole story with real keys, processes and sockets: a room, a channel, reports, a block, a proof."
 
 MAX_FOLLOWERS = 2000
-DEMO_WITHIN_S = 600
+DEMO_WITHIN_S = 300
 FILES_OF_A_FOLLOWER = 8
 OTHER_FILES = 256
 

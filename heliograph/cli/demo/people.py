@@ -164,5 +164,10 @@ async def run_command(home: Path, *arguments: str, given: str = "") -> tuple[int
     process = await asyncio.create_subprocess_exec(
         *heliograph_command(), "--home", str(home), *arguments, stdin=PIPE, stdout=PIPE, stderr=PIPE
     )
-    out, err = await process.communicate(given.encode())
+    try:
+        out, err = await process.communicate(given.encode())
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
     return process.returncode or 0, [json.loads(line) for line in out.splitlines()], err.decode().strip()
