@@ -10,7 +10,7 @@ import typer
 
 from heliograph.cli import device
 from heliograph.cli.output import AsJson, Output
-from heliograph.cli.telling import tell
+from heliograph.cli.telling import names_known, tell
 from heliograph.client.client import Client
 
 HELP = "Print what came: messages, posts, members, decisions. With --follow, go on until interrupted."
@@ -28,6 +28,6 @@ def receive_command(
         if not follow:
             await device.catch_up(client)
         async for told in client.receive(follow=follow):
-            tell(output, told)
+            tell(output, told, {} if as_json else names_known(client))
 
     device.run(context, act, forever=follow)

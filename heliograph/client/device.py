@@ -93,6 +93,8 @@ class Device:
         self.world = world
         self.turn = asyncio.Lock()
         self.ended: Problem | None = None
+        # Channels that were left while the stream runs: what is still on its way of them is passed over.
+        self.unfollowed: set[TopicId] = set()
         self.connected = False
         self.transport = Transport(server_url, log_in=self._log_in)
         self._changed = asyncio.Event()

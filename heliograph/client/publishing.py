@@ -114,14 +114,14 @@ class Publishing(Running):
     async def follow(self, channel: str) -> ChannelInfo:
         """Follow a channel: its posts are told by `receive` from now on."""
         found = await self._reading.find_channel(channel)
-        request = ChannelRequest(found)
+        request, topic = ChannelRequest(found), TopicId(found)
         await self._call("follow", request, Empty)
         info = await self._call("get_channel", request, ChannelInfo)
-        topic = TopicId(found)
+        self._device.unfollowed.discard(topic)
         async with self._device.turn:
             followed = ChannelFollowed(found, info.handle, info.title)
-            if topic not in self._store.cursors:
-                await self._device.save((followed, CursorMoved(topic, info.head_seq)))
+            known = topic in self._store.cursors  # the stream may have brought the channel before this answer came
+            await self._device.save((followed,) if known else (followed, CursorMoved(topic, info.head_seq)))
         self._subscribe(topic, self._store.cursors.get(topic, info.head_seq))
         return info
 
@@ -130,6 +130,7 @@ class Publishing(Running):
         found = await self._reading.find_channel(channel)
         await self._call("unfollow", ChannelRequest(found), Empty)
         async with self._device.turn:
+            self._device.unfollowed.add(TopicId(found))
             await self._device.save((ChannelUnfollowed(found), CursorDropped(TopicId(found))))
 
     def following(self) -> list[tuple[ChannelId, Handle, str]]:

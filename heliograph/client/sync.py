@@ -149,6 +149,8 @@ class Sync:
 
     async def _take(self, stream: Stream, frame: e.ReceivedFrame) -> None:
         self._hear(frame)
+        if getattr(frame, "topic", None) in self._device.unfollowed:
+            return
         match frame:
             case e.ReceivedEntries():
                 await self._take_entries(stream, TopicId(frame.topic), frame.items)

@@ -92,6 +92,10 @@ class Registry(Protocol):
         """Keep an acknowledgement with the next few."""
         ...
 
+    def flush_soon(self, connection: "Connection") -> None:
+        """Let a connection write what it holds, at the end of this turn of the loop."""
+        ...
+
     def relay(self, connection: "Connection", topic: TopicId, frame: bytes) -> None:
         """Write a frame to the other live readers of a topic, and keep it nowhere."""
         ...
@@ -115,6 +119,7 @@ class Connection:
         join, part = partial(registry.join, self), partial(registry.part, self)
         self.pump = Pump(context, registry.tail, self, join, part)
         self._tasks: asyncio.TaskGroup | None = None
+        self._held = b""
         self._submits = 0
         self._ignored = 0
         self._soft_bytes = context.limits.send_buffer_soft_bytes
@@ -142,7 +147,7 @@ class Connection:
         """Write a whole frame; who lets the buffer grow to the hard limit is cut off."""
         if self.close_code is not None or self._transport.is_closing():
             return
-        self._transport.write(frame)
+        self._transport.write(self._with_held(frame))
         if self._transport.get_write_buffer_size() >= self._hard_bytes:
             self.close(CloseCode.TRY_LATER, "read faster, and resume from your cursor")
 
@@ -150,8 +155,25 @@ class Connection:
         """Write a finished frame and return True, or return False where the socket does not take more now."""
         clear = self.is_clear()
         if clear:
-            self._transport.write(frame)
+            self._transport.write(self._with_held(frame))
         return clear
+
+    def hold(self, frame: bytes) -> None:
+        """Write a finished frame with the next one of this turn of the loop: each write is a call to the system."""
+        if not self._held:
+            self._registry.flush_soon(self)
+        self._held += frame
+
+    def flush(self) -> None:
+        """Write what is held."""
+        if self._held:
+            self.write(b"")
+
+    def _with_held(self, frame: bytes) -> bytes:
+        if not self._held:
+            return frame
+        held, self._held = self._held, b""
+        return held + frame
 
     def is_clear(self) -> bool:
         """Tell whether the socket takes more now."""
@@ -176,7 +198,7 @@ class Connection:
         if self._transport.is_closing() or self._transport.get_write_buffer_size() >= self._soft_bytes:
             self._hang_up()
         else:
-            self._transport.write(close_frame(code, reason))
+            self._transport.write(self._with_held(close_frame(code, reason)))
             self._loop.call_later(LINGER_S, self._hang_up)
 
     def _hang_up(self) -> None:
@@ -324,7 +346,8 @@ class Connection:
     def _answer(self, request: int, done: Submitted | None, error: BaseException | None) -> None:
         """Tell how a submit ended; no task waits for it."""
         if done is not None and done.frank is not None:
-            self.send(Accepted(request, done.seq, done.accepted_at_ms, done.frank))
+            answer = Accepted(request, done.seq, done.accepted_at_ms, done.frank)
+            self.hold(server_frame(encode_msgpack(answer)))
         else:
             self._refuse(request, error)
         self._submits -= 1

@@ -49,6 +49,7 @@ class Streams:
         self._empty = asyncio.Event()
         self._empty.set()
         self._by_device: dict[DeviceId, int] = {}
+        self._holding: list[Connection] = []
         self._readers: dict[TopicId, dict[Connection, None]] = {}
         self._acknowledged: dict[tuple[TopicId, DeviceId], int] = {}
         context.wakeups.listen(self.heard)
@@ -127,6 +128,17 @@ class Streams:
         """Keep an acknowledgement with the next few; one that a crash loses is sent again."""
         key = (topic, caller.device)
         self._acknowledged[key] = max(seq, self._acknowledged.get(key, 0))
+
+    def flush_soon(self, connection: Connection) -> None:
+        """Let a connection write what it holds, at the end of this turn of the loop."""
+        if not self._holding:
+            self._loop.call_soon(self._flush)
+        self._holding.append(connection)
+
+    def _flush(self) -> None:
+        holding, self._holding = self._holding, []
+        for connection in holding:
+            connection.flush()
 
     def relay(self, connection: Connection, topic: TopicId, frame: bytes) -> None:
         """Write a frame to the other live readers of a topic that can take it now."""

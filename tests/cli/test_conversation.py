@@ -32,15 +32,13 @@ def test_a_new_account_prints_who_it_is_and_its_recovery_code_once(town: Town) -
 
 
 def test_a_lost_account_comes_back_with_its_recovery_code_alone(town: Town) -> None:
-    founded = town.newcomer("rita")
-    back = town.json(
-        "rita_found_again", "account", "recover", "rita", "--code-file", "-", given=founded["recovery_code"]
-    )
-    devices = town.json("rita_found_again", "account", "devices").lines
+    founded = town.newcomer("wanda")
+    back = town.json("wanda_again", "account", "recover", "wanda", "--code-file", "-", given=founded["recovery_code"])
+    devices = town.json("wanda_again", "account", "devices").lines
 
     assert back.one()["account"] == founded["account"]
     assert [one["device"] for one in devices] == [back.one()["device"]]
-    assert town.run("rita", "account", "devices").code == ExitCode.NO_ACCOUNT
+    assert town.run("wanda", "account", "devices").code == ExitCode.NO_ACCOUNT
 
 
 def test_another_recovery_code_brings_no_account_back(town: Town) -> None:
@@ -73,6 +71,12 @@ def test_what_one_sends_the_other_receives_once(people: Town) -> None:
 
     assert [(line["handle"], line["text"]) for line in came] == [("alice", "Who brings the oil?")]
     assert again == []
+
+
+def test_people_read_the_name_of_the_room(people: Town) -> None:
+    people.run("bob", "receive")
+    people.json("alice", "send", "Lamp night", "At nine.").one()
+    assert "[Lamp night] @alice: At nine." in people.run("bob", "receive").out
 
 
 def test_a_message_can_come_through_a_pipe_in_many_lines(people: Town) -> None:

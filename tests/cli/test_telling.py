@@ -19,6 +19,15 @@ def test_a_message_is_one_line_with_time_room_and_sender() -> None:
     assert sentence(MESSAGE) == "01:01:01 raaaaaaaa @alice: hello"
 
 
+def test_a_room_goes_by_its_name_where_the_device_knows_one() -> None:
+    assert sentence(MESSAGE, {ROOM: "[Lamp night]"}) == "01:01:01 [Lamp night] @alice: hello"
+
+
+def test_who_joins_goes_by_their_handle_where_the_device_knows_it() -> None:
+    joined = t.MemberChanged(ROOM, 8, ACCOUNT, joined=[ACCOUNT])
+    assert sentence(joined, {ACCOUNT: "@alice"}) == "raaaaaaaa joined: @alice"
+
+
 def test_a_blocked_channel_is_told_with_the_public_reason() -> None:
     problem = Problem("channel-restricted", reason="fraud").body
     assert sentence(t.ChannelEnded(CHANNEL, problem)) == (
