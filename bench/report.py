@@ -45,11 +45,6 @@ def at_most(name: str, value: float, unit: str, bound: float) -> Figure:
     return Figure(name, value, unit, f"<= {bound:g}", value <= bound)
 
 
-def at_least(name: str, value: float, unit: str, bound: float) -> Figure:
-    """Return a figure that is good once it reaches its bound."""
-    return Figure(name, value, unit, f">= {bound:g}", value >= bound)
-
-
 def seen(name: str, value: float, unit: str) -> Figure:
     """Return a figure that is only told."""
     return Figure(name, value, unit, None, True)

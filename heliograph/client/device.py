@@ -44,7 +44,7 @@ from heliograph.wire.accounts import (
     Session,
     login_content,
 )
-from heliograph.wire.ids import AccountId, DeviceId, Handle
+from heliograph.wire.ids import AccountId, DeviceId, Handle, TopicId
 from heliograph.wire.problems import Problem
 
 KEY_PACKAGES_OFFERED: Final = 50

@@ -180,16 +180,18 @@ class Wanted:
 
 
 def build_commit(room: Room, wanted: Wanted, *, now_s: int, random: Random) -> PendingChange:
-    """Build the commit that makes the wanted changes and all pending proposals true.
+    """Build the commit that makes the wanted changes true, and lets go the devices that wait to leave.
+
+    No other pending proposal is taken up: a commit lends what it takes up its own maker's role.
 
     Raises:
         Problem: the policy does not allow it.
         MLSError: it cannot be done.
     """
     policy = _policy_after(room, wanted)
-    pending_removals = {
-        one.proposal.removed for one in room.group.pending_proposals if isinstance(one.proposal, Remove)
-    }
+    leaves_waiting = _leaves_waiting(room)
+    pending_removals = set(leaves_waiting.values())
+    leave_out = {one.reference for one in room.group.pending_proposals} - leaves_waiting.keys()
     leaves = {index for index, (account, _) in room.devices().items() if account in wanted.leave} | set(
         wanted.remove_leaves
     )
@@ -199,7 +201,7 @@ def build_commit(room: Room, wanted: Wanted, *, now_s: int, random: Random) -> P
         others = [one for one in room.group.group_context.extensions if one.extension_type != APP_DATA_DICTIONARY]
         extensions: tuple[Extension, ...] = (*others, policy.extension())
         proposals.append(GroupContextExtensions(extensions))
-    pending = room.group.commit(proposals, random=random, now_s=now_s)
+    pending = room.group.commit(proposals, random=random, now_s=now_s, leave_out=leave_out)
     after = replace(room, group=pending.group, policy=policy, leaf_at_ms=now_s * 1000)
     gone, stale = leaves | pending_removals, set(wanted.remove_leaves)
     own = room.devices()
@@ -263,14 +265,20 @@ def leaving_uris(room: Room) -> frozenset[str]:
     What this device has proposed itself does not count: the server may not have taken it.
     """
     leaves = {member.leaf_index: member.leaf_node for member in room.group.members()}
-    found: set[str] = set()
+    return frozenset(uri_of(leaves[index]) for index in _leaves_waiting(room).values())
+
+
+def _leaves_waiting(room: Room) -> dict[bytes, LeafIndex]:
+    """Return the leaves whose own account has proposed to remove them, by the proposal's reference."""
+    leaves = {member.leaf_index: member.leaf_node for member in room.group.members()}
+    found: dict[bytes, LeafIndex] = {}
     for one in room.group.pending_proposals:
         sender = one.sender.leaf_index
         if isinstance(one.proposal, Remove) and sender is not None and sender != room.group.own_leaf_index:
             target, proposer = leaves.get(one.proposal.removed), leaves.get(LeafIndex(sender))
             if target is not None and proposer is not None and device_of(target)[0] == device_of(proposer)[0]:
-                found.add(uri_of(target))
-    return frozenset(found)
+                found[one.reference] = one.proposal.removed
+    return found
 
 
 def spoilt_leave(room: Room, event: ProposalEvent) -> AccountId | None:

@@ -149,8 +149,6 @@ class Sync:
 
     async def _take(self, stream: Stream, frame: e.ReceivedFrame) -> None:
         self._hear(frame)
-        if getattr(frame, "topic", None) in self._device.unfollowed:
-            return
         match frame:
             case e.ReceivedEntries():
                 await self._take_entries(stream, TopicId(frame.topic), frame.items)
@@ -183,6 +181,8 @@ class Sync:
 
     async def _take_entries(self, stream: Stream, topic: TopicId, items: Sequence[e.ReadEntry]) -> None:
         device, waiting, fetched = self._device, list(items), _Fetched()
+        if topic in device.unfollowed:
+            return
         if topic not in device.store.cursors and topic.startswith("c") and waiting:
             async with device.turn:
                 await device.save((CursorMoved(topic, waiting[0].seq - 1),))
@@ -256,7 +256,7 @@ class Sync:
 
     async def _take_head(self, topic: TopicId, seq: int) -> None:
         device = self._device
-        if topic.startswith("c") and topic not in device.store.cursors:
+        if topic.startswith("c") and topic not in device.store.cursors and topic not in device.unfollowed:
             async with device.turn:
                 await device.save((CursorMoved(topic, seq),))
         self._live.add(topic)
@@ -266,7 +266,7 @@ class Sync:
 
     async def _take_gap(self, stream: Stream, topic: TopicId, gap: e.Gap) -> None:
         device = self._device
-        if topic not in device.store.cursors and topic.startswith("r"):
+        if topic in device.unfollowed or (topic not in device.store.cursors and topic.startswith("r")):
             return
         async with device.turn:
             cursor = device.store.cursors.get(topic, 0)

@@ -21,7 +21,7 @@ Handshakes are sent as PublicMessage, so that the delivery service can hold them
 understood when received. Application data are always PrivateMessage.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
@@ -311,6 +311,7 @@ class Group:
         now_s: int,
         force_path: bool = True,
         changes: LeafChanges | None = None,
+        leave_out: Collection[bytes] = (),
         authenticated_data: bytes = b"",
         psks: Mapping[bytes, bytes] | None = None,
         policy: ProposalPolicy = DEFAULT_POLICY,
@@ -318,7 +319,8 @@ class Group:
         """Return a commit of `proposals` by value and of all pending ones, by reference, that can go along with them.
 
         A pending proposal that has become invalid, or that cannot stand beside another, is left out: nobody can block
-        the group with one. force_path: renew the own leaf and path even if the proposals do not require it.
+        the group with one. So are those whose reference is in `leave_out`: a committer answers for all that it commits,
+        whoever has proposed it. force_path: renew the own leaf and path even if the proposals do not require it.
         changes: of the own leaf; they imply a path. psks: external pre-shared keys by `psk_id`. This group stays as it
         is: building a commit changes nothing.
         Raises ValidationError, VerificationError or UnsupportedError for `proposals`.
@@ -326,7 +328,8 @@ class Group:
         """
         self._require_active()
         epoch = self._slow.epoch
-        chosen, applied = choose_proposals(epoch, self.pending_proposals, proposals, now_s=now_s, policy=policy)
+        waiting = [received for received in self.pending_proposals if received.reference not in leave_out]
+        chosen, applied = choose_proposals(epoch, waiting, proposals, now_s=now_s, policy=policy)
         with_path = force_path or applied.path_required or changes is not None
         built = build(
             Committer.member(epoch),

@@ -33,7 +33,7 @@ from heliograph.mls.framing import MLSMessage
 from heliograph.mls.group_info import Welcome
 from heliograph.mls.key_package import KeyPackageBundle, create_key_package
 from heliograph.mls.suite import cipher_suite
-from heliograph.wire.events import AnyEvent, CommitEvent, MessageEvent, WelcomeEvent
+from heliograph.wire.events import AnyEvent, CommitEvent, MessageEvent, ProposalEvent, WelcomeEvent
 from heliograph.wire.frank import context_bytes, stamp_batch
 from heliograph.wire.ids import AccountId, Handle, RoomId, TopicId, room_id, room_uri, user_uri
 
@@ -202,6 +202,11 @@ class Hub:
         hashed = tree_hash or pending.room.group.group_context.tree_hash
         self.trees[hashed] = pending.tree
         return self.seq, CommitEvent(pending.epoch, pending.commit, self.now_ms, hashed)
+
+    def propose(self, sender: Phone, room: RoomId, message: bytes) -> tuple[int, ProposalEvent]:
+        """Put a proposal before a room, whoever may have made it."""
+        self.seq += 1
+        return self.seq, ProposalEvent(sender.memory.rooms[room].group.epoch, message, self.now_ms)
 
     def room_of(self, creator: Phone, *others: Phone) -> RoomId:
         """Return a room in which all of these stand, with the creator's commit applied everywhere."""

@@ -20,7 +20,8 @@ from heliograph.client.told import (
     RoomMessage,
 )
 from heliograph.content.franking import Franked, frank_message
-from heliograph.mls.proposal import GroupContextExtensions
+from heliograph.mls.group import LeafChanges
+from heliograph.mls.proposal import Add, GroupContextExtensions, Proposal, Remove
 from heliograph.wire.account_state import (
     DeviceEntry,
     DeviceRole,
@@ -32,7 +33,7 @@ from heliograph.wire.account_state import (
 from heliograph.wire.events import CommitEvent, DevicesEvent, ErasedEvent, MessageEvent, WelcomeEvent
 from heliograph.wire.frank import Frank
 from heliograph.wire.ids import RoomId, TopicId, device_id
-from heliograph.wire.room_policy import APP_DATA_DICTIONARY, Role
+from heliograph.wire.room_policy import APP_DATA_DICTIONARY, REQUIRED, Role, RoomPolicy
 from tests.client.hub import NOW_MS, SUITE, Hub, Phone, sha256, welcome_event
 
 
@@ -99,6 +100,35 @@ def test_a_message_that_is_replayed_under_a_new_number_is_not_shown(
 
     assert "could not be opened" in last_fault(bob)
     assert len(bob.memory.messages) == 1
+
+
+@pytest.mark.rule("RFC 9420 §12.2")
+@pytest.mark.parametrize("kind", ["policy", "ghost", "removal", "update"])
+def test_a_commit_lends_nobody_its_makers_role(hub: Hub, alice: Phone, bob: Phone, room: RoomId, kind: str) -> None:
+    carol, before = hub.phone("carol"), alice.memory.rooms[room]
+    seq, event = hub.add(alice, room, carol)
+    bob.apply(room, seq, event)
+    group, policy = bob.memory.rooms[room].group, bob.memory.rooms[room].policy
+    raised = replace(policy, participants={**policy.participants, bob.identity.account: Role.OWNER})
+    wished: dict[str, Proposal] = {
+        "policy": GroupContextExtensions((REQUIRED, raised.extension())),
+        "ghost": Add(hub.phone("ghost").key_package().key_package),
+        "removal": Remove(carol.memory.rooms[room].group.own_leaf_index),
+    }
+    now_s = NOW_MS // 1000
+    if kind == "update":
+        stolen = LeafChanges(credential=carol.identity.credential)
+        _, message = group.update_leaf(stolen, random=hub.random, now_s=now_s)
+    else:
+        _, message = group.propose(wished[kind], now_s=now_s)
+    seq, event = hub.propose(alice, room, message)
+    alice.apply(room, seq, event)
+
+    pending = hub.build(alice, room, Wanted())
+
+    assert before.policy.role(bob.identity.account) is Role.MEMBER
+    assert RoomPolicy.from_extensions(pending.room.group.group_context.extensions) == policy
+    assert pending.room.uris() == alice.memory.rooms[room].uris()
 
 
 @pytest.mark.rule("RFC 9420 §9.2")
