@@ -203,6 +203,17 @@ def test_a_flood_of_proposals_that_clash_costs_each_signature_once(five: Company
     assert len(verified) <= 2 * len(five["ada"].group.pending_proposals)
 
 
+@pytest.mark.rule("RFC 9420 §12.4")
+def test_a_committer_leaves_out_what_it_will_not_answer_for(five: Company):
+    five.propose(five["ben"], Remove(five["eve"].leaf))
+    five.propose(five["cleo"], Add(five.person("ghost").key_package().key_package))
+    unwanted = five["ada"].group.pending_proposals[1].reference
+    five.accept(five["ada"], five["ada"].commit(leave_out=[unwanted]))
+    assert five.people.keys() == {"ada", "ben", "cleo", "dan"}
+    assert len(five["ada"].group.members()) == 4
+    five.check_agreement()
+
+
 def test_pending_proposals_end_with_their_epoch(two: Company):
     two.propose(two["ben"])
     two.commit(two["ada"])
