@@ -9,7 +9,7 @@ import errno
 import ipaddress
 import os
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -20,7 +20,7 @@ from heliograph.cli.exit_codes import ExitCode
 from heliograph.cli.failure import CommandError
 from heliograph.cli.output import AsJson, Output
 from heliograph.cli.store_path import server_data
-from heliograph.server.config import Config, Registration
+from heliograph.server.config import Config, Proxy, ProxyError, Registration, parse_proxy
 
 HELP = "Run a server; its data lie in one folder."
 
@@ -53,6 +53,10 @@ def serve_command(
     behind_proxy: Annotated[
         bool, typer.Option("--behind-proxy", help="A proxy with TLS stands in front: other hosts may connect.")
     ] = False,
+    trusted_proxy: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ADDRESS", help="A proxy whose X-Forwarded-For is believed; may be given again."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Check what was asked for, then serve."""
@@ -66,6 +70,7 @@ def serve_command(
         limits_file=limits,
         checkpoint_interval_s=checkpoint_interval_s,
         origins=tuple(origin or ()),
+        trusted_proxies=_proxies(trusted_proxy or ()),
         metrics_port=metrics_port,
     )
     _serve(config, Output(as_json=as_json))
@@ -97,6 +102,13 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def _proxies(texts: Sequence[str]) -> tuple[Proxy, ...]:
+    try:
+        return tuple(map(parse_proxy, texts))
+    except ProxyError as error:
+        raise CommandError(ExitCode.USAGE, f"--trusted-proxy {error}") from None
 
 
 def _registration(word: str) -> Registration:

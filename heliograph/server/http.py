@@ -15,6 +15,7 @@ import msgspec
 import structlog
 from aiohttp import hdrs, web
 
+from heliograph.server import peer
 from heliograph.server.auth import Caller, OpenSession, hash_token
 from heliograph.server.bodies import Bodies
 from heliograph.server.context import Context
@@ -187,7 +188,7 @@ def _endpoint(context: Context, operation: Operation, handler: Handler) -> Calla
         generation = context.sessions.generation
         now_ms = context.now_ms()
         if caller is None:
-            source = context.admission.source(request.remote, now_ms)
+            source = context.admission.source(peer.address(context, request), now_ms)
             context.admission.charge("source", source, now_ms)
             context.admission.charge(operation.limit, source, now_ms)
         else:
@@ -234,7 +235,7 @@ async def _session(context: Context, request: web.Request, token: str) -> OpenSe
     if context.sessions.find(hash_token(token)) is not None:
         return await authenticate(context, token)
     now_ms = context.now_ms()
-    source = context.admission.source(request.remote, now_ms)
+    source = context.admission.source(peer.address(context, request), now_ms)
     context.admission.require("source", source, now_ms)
     try:
         return await authenticate(context, token)
@@ -285,7 +286,7 @@ async def read_body(context: Context, request: web.Request, limit_bytes: int) ->
     parts: list[bytes] = []
     size_bytes = 0
     bodies: Bodies = request.app[_BODIES]
-    payer = request.get(_PAYER) or context.admission.source(request.remote, context.now_ms())
+    payer = request.get(_PAYER) or context.admission.source(peer.address(context, request), context.now_ms())
     bodies.begin(payer)
     try:
         async with asyncio.timeout(context.limits.request_within_s):

@@ -27,7 +27,7 @@ import msgspec
 from aiohttp import hdrs, web
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from heliograph.server import channels, posts
+from heliograph.server import channels, peer, posts
 from heliograph.server.context import Context
 from heliograph.server.db.database import Reader
 from heliograph.server.http import problem_response, read_body
@@ -118,7 +118,7 @@ def _answers(context: Context, limit: str, page: Page) -> Callable[[web.Request]
     async def answer(request: web.Request) -> web.Response:
         try:
             now_ms = context.now_ms()
-            source = context.admission.source(request.remote, now_ms)
+            source = context.admission.source(peer.address(context, request), now_ms)
             context.admission.charge("source", source, now_ms)
             context.admission.charge(limit, source, now_ms)
             return await page(context, request)

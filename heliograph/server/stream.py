@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import msgspec
 from aiohttp import web
 
+from heliograph.server import peer
 from heliograph.server.auth import Caller, EndedTest
 from heliograph.server.bus.wakeups import Hints, Written
 from heliograph.server.connection import Connection, SubmitHandler
@@ -67,7 +68,7 @@ class Streams:
             raise Problem(
                 "overloaded", "too many sockets: try again", retry_after_s=1 + self._context.random(1)[0] // 26
             )
-        source = self._context.admission.source(request.remote, self._context.now_ms())
+        source = self._context.admission.source(peer.address(self._context, request), self._context.now_ms())
         self._context.admission.charge("source", source, self._context.now_ms())
         response = web.StreamResponse(status=101, headers=headers)
         response.force_close()

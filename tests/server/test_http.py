@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from heliograph.server.app import HANDLERS
+from heliograph.server.config import ProxyError, parse_proxy
 from heliograph.server.limits import Rate
 from heliograph.wire.accounts import Empty, ServerInfo
 from heliograph.wire.ids import TopicId
@@ -248,6 +249,26 @@ async def test_a_forwarded_address_is_not_believed(tmp_path: Path) -> None:
             for number in range(4)
         ]
         assert statuses == [200, 200, 429, 429]
+
+
+async def test_a_trusted_proxy_tells_who_pays(tmp_path: Path) -> None:
+    rates = msgspec.structs.replace(generous_limits().rates, login=Rate(2, 0.001))
+    proxies = (parse_proxy("127.0.0.1"),)
+    async with world(tmp_path, limits=generous_limits(rates=rates), trusted_proxies=proxies) as w:
+        others = [(await post(w, GOOD_BODY, **{"X-Forwarded-For": f"10.{number}.0.1"}))[0] for number in range(4)]
+        hearsay = [
+            (await post(w, GOOD_BODY, **{"X-Forwarded-For": f"10.9{number}.0.1, 10.50.0.1, 127.0.0.1"}))[0]
+            for number in range(4)
+        ]
+    assert others == [200, 200, 200, 200]
+    assert hearsay == [200, 200, 429, 429]
+
+
+@pytest.mark.bad_input(128)
+@pytest.mark.parametrize("network", ["0.0.0.0/0", "::/0", "128.0.0.0/1", "proxy.example", "10.0.0.1/8", ""])
+def test_a_network_that_nobody_should_trust_is_refused_as_a_proxy(network: str) -> None:
+    with pytest.raises(ProxyError):
+        parse_proxy(network)
 
 
 @pytest.mark.bad_input(55)

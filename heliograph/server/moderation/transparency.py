@@ -17,6 +17,7 @@ from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from heliograph.server import peer
 from heliograph.server.context import Context
 from heliograph.server.db.database import Reader, Transaction
 from heliograph.server.secrets import Secrets
@@ -36,7 +37,7 @@ def log_routes(context: Context) -> Sequence[web.RouteDef]:
 
     def charge(request: web.Request) -> None:
         now_ms = context.now_ms()
-        source = context.admission.source(request.remote, now_ms)
+        source = context.admission.source(peer.address(context, request), now_ms)
         context.admission.charge("source", source, now_ms)
         context.admission.charge("read", source, now_ms)
 
