@@ -94,13 +94,15 @@ class Outbox:
     async def _work(self, lane: str, gate: asyncio.Semaphore) -> None:
         backoff = Backoff(self._device.world.random)
         try:
-            while (saved := self._device.store.next_intent(lane)) is not None:
+            while self._device.store.next_intent(lane) is not None:
                 await self._device.until(lambda: self._device.connected or self._device.ended is not None)
                 if self._device.ended is not None:
                     self.abandon(self._device.ended)
                     return
                 async with gate:
-                    wait_s = await self._try(saved, backoff)
+                    # Asked for only now: while this waited, a restored server may have put another intent first.
+                    saved = self._device.store.next_intent(lane)
+                    wait_s = 0.0 if saved is None else await self._try(saved, backoff)
                 if wait_s:
                     await asyncio.sleep(wait_s)
         finally:

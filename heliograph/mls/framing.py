@@ -12,7 +12,7 @@ tag by the methods that say so. Sealing and opening a PrivateMessage need secret
 `private_message`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TypeAlias, TypeVar
 
@@ -118,6 +118,8 @@ class FramedContent(Struct):
     sender: Sender
     authenticated_data: bytes
     content: Content
+    # The bytes it was read from, if it was: signature, tags and transcript all ask for them. `replace` forgets them.
+    _encoded: bytes = field(default=b"", init=False, repr=False, compare=False)
 
     @property
     def content_type(self) -> ContentType:
@@ -128,6 +130,9 @@ class FramedContent(Struct):
 
     def write(self, writer: Writer) -> None:
         """Append the encoding."""
+        if self._encoded:
+            writer.raw(self._encoded)
+            return
         writer.opaque(self.group_id)
         writer.uint64(self.epoch)
         self.sender.write(writer)
@@ -138,13 +143,16 @@ class FramedContent(Struct):
     @classmethod
     def read(cls, reader: Reader) -> "FramedContent":
         """Read one; raises DecodeError."""
-        return cls(
+        start = reader.position
+        content = cls(
             group_id=reader.opaque(),
             epoch=reader.uint64(),
             sender=Sender.read(reader),
             authenticated_data=reader.opaque(),
             content=read_content(reader, reader.enum8(ContentType)),
         )
+        object.__setattr__(content, "_encoded", reader.since(start))
+        return content
 
     def to_be_signed(self, wire_format: WireFormat, group_context: GroupContext | None) -> bytes:
         """Return FramedContentTBS; the context is there for senders who are or become members.

@@ -283,6 +283,15 @@ def signed_by(client: honest.Client, sender: Sender, content: Any = b"data") -> 
     return framed.sign(SUITE, client.keys.private, WireFormat.PUBLIC_MESSAGE, CONTEXT)
 
 
+def test_content_that_was_read_and_then_changed_is_encoded_anew():
+    written = FramedContent(b"group", 1, Sender.member(LeafIndex(0)), b"", Remove(LeafIndex(2)))
+    read = FramedContent.decode(written.encode())
+    assert (read, hash(read), read.encode()) == (written, hash(written), written.encode())
+    for changes in ({"epoch": 2}, {"content": Remove(LeafIndex(3))}, {"group_id": b"another"}):
+        changed = replace(read, **changes)
+        assert changed.encode() == replace(written, **changes).encode() != read.encode()
+
+
 @pytest.mark.rule("RFC 9420 §6.1")
 def test_a_members_signature_covers_content_wire_format_and_group_context(alice: honest.Client):
     message = signed_by(alice, Sender.member(LeafIndex(0)))
