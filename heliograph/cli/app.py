@@ -135,10 +135,10 @@ app.add_typer(admin.app, name="admin")
 def _sentence(problem: Problem) -> str:
     body = problem.body
     parts = [body.title]
-    if body.detail:
-        parts.append(body.detail)
-    if body.reason:
+    if body.reason:  # the detail of a restriction says the same again
         parts.append(f"reason: {body.reason}")
+    elif body.detail:
+        parts.append(body.detail)
     if body.decision:
         parts.append(f"decision {body.decision}")
     if body.retry_after_s is not None:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from heliograph.cli import device
+from heliograph.cli import device, names
 from heliograph.cli.exit_codes import ExitCode
 from heliograph.cli.failure import CommandError
 from heliograph.cli.output import AsJson, Output
@@ -24,7 +24,7 @@ from heliograph.wire.moderation import CaseReport, CaseView
 
 app = typer.Typer(no_args_is_help=True, help="Work on reports, for reviewers.")
 
-CaseArgument = Annotated[str, typer.Argument(metavar="CASE", help="The case's id.")]
+CaseArgument = Annotated[str, typer.Argument(metavar="CASE", help="The case's id.", callback=names.case)]
 ReportOption = Annotated[str | None, typer.Option("--report", help="Which report, where a case has several.")]
 STATES = ("open", "decided", "all")
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from heliograph.cli import device
+from heliograph.cli import device, names
 from heliograph.cli.exit_codes import ExitCode
 from heliograph.cli.failure import CommandError
 from heliograph.cli.output import AsJson, Output
@@ -24,7 +24,7 @@ GROUNDS = ("illegal-content", "incompatible-content")
 
 def decide_command(
     context: typer.Context,
-    case: Annotated[str, typer.Argument(metavar="CASE", help="The case's id.")],
+    case: Annotated[str, typer.Argument(metavar="CASE", help="The case's id.", callback=names.case)],
     reason: Annotated[str, typer.Option(metavar="TEXT", help="One sentence that everyone may read.")],
     facts: Annotated[
         str, typer.Option(metavar="TEXT", help="What was found, for the affected alone; - is standard input.")

@@ -5,14 +5,16 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from heliograph.cli import device
+from heliograph.cli import device, names
 from heliograph.cli.output import AsJson, Output
 from heliograph.client.client import Client
 from heliograph.client.visitor import Visitor
 
 app = typer.Typer(no_args_is_help=True, help="Read decisions, their reasons, and their proofs.")
 
-DecisionArgument = Annotated[str, typer.Argument(metavar="DECISION", help="The decision's id.")]
+DecisionArgument = Annotated[
+    str, typer.Argument(metavar="DECISION", help="The decision's id.", callback=names.decision)
+]
 
 
 @app.command("show", help="Show what anyone may know of a decision.")

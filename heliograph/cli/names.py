@@ -13,7 +13,9 @@ from heliograph.cli.exit_codes import ExitCode
 from heliograph.cli.failure import CommandError
 from heliograph.wire.ids import (
     ACCOUNT_PATTERN,
+    CASE_PATTERN,
     CHANNEL_PATTERN,
+    DECISION_PATTERN,
     HANDLE_PATTERN,
     ROOM_PATTERN,
     AccountId,
@@ -35,6 +37,30 @@ class NamedRoom(NamedTuple):
     room: RoomId
     name: str
     peer: str
+
+
+def case(text: str) -> str:
+    """Return the id of a case, which has no shorter name.
+
+    Raises:
+        CommandError: it is none.
+    """
+    return _whole_id(text, CASE_PATTERN, "a case (cs and 26 letters and digits); `heliograph case list` shows them")
+
+
+def decision(text: str) -> str:
+    """Return the id of a decision, which has no shorter name.
+
+    Raises:
+        CommandError: it is none.
+    """
+    return _whole_id(text, DECISION_PATTERN, "a decision (dc and 26 letters and digits); its statement names it")
+
+
+def _whole_id(text: str, pattern: str, what: str) -> str:
+    if not re.fullmatch(pattern, text):
+        raise CommandError(ExitCode.USAGE, f"{text}: not the id of {what}")
+    return text
 
 
 def account_or_handle(text: str, domain: str) -> AccountId | Handle:

@@ -75,3 +75,15 @@ def test_a_post_is_its_channel_and_its_number() -> None:
 def test_what_names_no_post_is_refused_as_usage(text: str) -> None:
     with pytest.raises(CommandError, match="CHANNEL/NUMBER"):
         names.channel_and_post(text)
+
+
+@pytest.mark.parametrize("text", ["cs123", "", "dc" + "a" * 26, "cs" + "a" * 26 + "\n"])
+def test_what_is_no_case_is_refused_in_words(text: str) -> None:
+    with pytest.raises(CommandError, match="heliograph case list"):
+        names.case(text)
+
+
+def test_an_id_of_a_case_or_a_decision_passes() -> None:
+    identifier = "a" * 26
+    assert names.case("cs" + identifier) == "cs" + identifier
+    assert names.decision("dc" + identifier) == "dc" + identifier

@@ -11,7 +11,7 @@ import random
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from heliograph.client.errors import Unreachable
 from heliograph.client.transport import Stream
@@ -131,7 +131,6 @@ class Committer:
     """One person who moves a room's group on, epoch by epoch, each commit sent again until it is answered."""
 
     def __init__(self, person: Person, room: RoomId, history: History) -> None:
-        self.commits = 0
         self._person = person
         self._room = room
         self._history = history
@@ -145,13 +144,14 @@ class Committer:
         """Make one commit, and keep at it until the server has answered."""
         phone = self._person.phone
         pending = phone.build(self._room)
-        request, invoked_at = phone.submission(self._room, pending), time.monotonic()
-        answer = await self._submit(request)
+        request, sent = phone.submission(self._room, pending), Send(self._room, pending.commit, time.monotonic())
+        try:
+            answer = await self._submit(request)
+            sent = replace(sent, seq=answer.seq - ADDED_SEQ, acknowledged_at=time.monotonic())
+        finally:
+            self._history.sends.append(sent)  # also without an answer: the server may have taken it
         phone.groups[self._room] = pending.group
-        self.commits += 1
         self._history.wins.append(Win(self._room, request.epoch, request.commit))
-        seq = answer.seq - ADDED_SEQ
-        self._history.sends.append(Send(self._room, request.commit, invoked_at, seq, time.monotonic()))
 
     async def catch_up(self) -> None:
         """Take in the room's log from where this person joined."""
