@@ -96,11 +96,14 @@ class Device:
         # Channels that were left while the stream runs: what is still on its way of them is passed over.
         self.unfollowed: set[TopicId] = set()
         self.connected = False
-        self.transport = Transport(server_url, log_in=self._log_in)
+        self.transport = Transport(server_url, log_in=self._log_in, incarnation=self._incarnation)
         self._changed = asyncio.Event()
         saved = store.meta("session")
         if saved is not None:
             self.transport.use_token(saved.decode())
+
+    def _incarnation(self) -> str:
+        return (self.store.meta("incarnation") or b"").decode()
 
     @classmethod
     def load(cls, store: Store, world: World) -> "Device":

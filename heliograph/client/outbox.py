@@ -46,7 +46,16 @@ from heliograph.wire.ids import RoomId
 from heliograph.wire.operations import OPERATIONS
 from heliograph.wire.problems import Problem
 
-RETRIED: Final = frozenset({"too-many-requests", "overloaded", "internal-error", "storage-full", "not-logged-in"})
+RETRIED: Final = frozenset(
+    {
+        "too-many-requests",
+        "overloaded",
+        "internal-error",
+        "storage-full",
+        "not-logged-in",
+        "incarnation-changed",
+    }
+)
 MAX_LANES_AT_ONCE: Final = 64
 
 Answer = asyncio.Future[msgspec.Struct | None]

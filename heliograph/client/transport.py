@@ -29,7 +29,7 @@ from heliograph.wire.events import (
     server_frame_decoder,
 )
 from heliograph.wire.ids import TopicId
-from heliograph.wire.operations import OPERATIONS, STREAM_PATH, Operation
+from heliograph.wire.operations import INCARNATION_HEADER, OPERATIONS, STREAM_PATH, Operation
 from heliograph.wire.problems import Problem, ProblemBody
 
 Reply = TypeVar("Reply", bound=msgspec.Struct)
@@ -63,11 +63,20 @@ class Backoff:
 
 
 class Transport:
-    """Calls to one server. `log_in` is asked for a token when a call needs one and there is none that holds."""
+    """Calls to one server. `log_in` is asked for a token when a call needs one and there is none that holds;
+    `incarnation` for the server's past that this device knows, which every write to a room names.
+    """
 
-    def __init__(self, server_url: str, *, log_in: Callable[[], Awaitable[str]] | None = None) -> None:
+    def __init__(
+        self,
+        server_url: str,
+        *,
+        log_in: Callable[[], Awaitable[str]] | None = None,
+        incarnation: Callable[[], str] = str,
+    ) -> None:
         self.server_url = checked_url(server_url)
         self._log_in = log_in
+        self._incarnation = incarnation
         self._token: str | None = None
         self._login_turn = asyncio.Lock()
         self._http: aiohttp.ClientSession | None = None
@@ -112,6 +121,9 @@ class Transport:
             headers["Content-Type"] = "application/json"
         if token is not None:
             headers["Authorization"] = f"Bearer {token}"
+        incarnation = self._incarnation()
+        if incarnation and operation.method == "POST" and operation.path.startswith("/v1/rooms"):
+            headers[INCARNATION_HEADER] = incarnation
         status, answer = await self._exchange(operation.method, url, body, headers)
         if 200 <= status < 300:
             return _read_reply(answer, reply)

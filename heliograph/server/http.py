@@ -24,7 +24,7 @@ from heliograph.server.sessions import authenticate
 from heliograph.wire.accounts import AccountRole
 from heliograph.wire.encoding import convert, decode_json, encode_json
 from heliograph.wire.openapi import openapi_document
-from heliograph.wire.operations import OPERATIONS, STREAM_PATH, Access, Operation
+from heliograph.wire.operations import INCARNATION_HEADER, OPERATIONS, STREAM_PATH, Access, Operation
 from heliograph.wire.problems import Problem
 
 Handler = Callable[..., Awaitable[msgspec.Struct]]
@@ -194,6 +194,7 @@ def _endpoint(context: Context, operation: Operation, handler: Handler) -> Calla
         else:
             context.admission.charge(operation.limit, caller.device, now_ms)
             request[_PAYER] = caller.device
+        _check_incarnation(context, request)
         decoded = await _decode(context, operation, request)
         if generation != context.sessions.generation:  # the body took its time, and sessions have ended meanwhile
             caller = await _caller(context, operation, request)
@@ -202,6 +203,13 @@ def _endpoint(context: Context, operation: Operation, handler: Handler) -> Calla
 
     answer.operation_name = operation.name  # type: ignore[attr-defined]
     return answer
+
+
+def _check_incarnation(context: Context, request: web.Request) -> None:
+    """Refuse what was built on another past: after a restore an epoch may bear the same number and be another."""
+    named = request.headers.get(INCARNATION_HEADER)
+    if named is not None and named != context.incarnation:
+        raise Problem("incarnation-changed", "this server was restored from a backup: resynchronise first")
 
 
 async def _caller(context: Context, operation: Operation, request: web.Request) -> Caller | None:

@@ -26,7 +26,8 @@ class Operation(NamedTuple):
     """One operation: who may call it, what it takes and gives, and which problems of its own it answers with.
 
     Besides its own, any operation may answer `malformed`, `too-large`, `too-many-requests`, `overloaded`,
-    `internal-error`, and, where a session is needed, `not-logged-in`, `not-allowed` and `account-restricted`.
+    `internal-error`, `incarnation-changed` (where the request names one), and, where a session is needed,
+    `not-logged-in`, `not-allowed` and `account-restricted`.
     """
 
     name: str
@@ -176,5 +177,7 @@ OPERATIONS: Final = _table(
 # fmt: on
 
 STREAM_PATH: Final = "/v1/stream"
+INCARNATION_HEADER: Final = "Heliograph-Incarnation"
+"""Names the server's past that a request was built on: a server with another past answers `incarnation-changed`."""
 CHECKPOINT_PATH: Final = "/log/decisions/checkpoint"
 TILE_PREFIX: Final = "/log/decisions/tile"

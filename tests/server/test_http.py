@@ -14,7 +14,7 @@ from heliograph.server.config import ProxyError, parse_proxy
 from heliograph.server.limits import Rate
 from heliograph.wire.accounts import Empty, ServerInfo
 from heliograph.wire.ids import TopicId
-from heliograph.wire.operations import OPERATIONS, SMALL_BODY_BYTES
+from heliograph.wire.operations import INCARNATION_HEADER, OPERATIONS, SMALL_BODY_BYTES
 from heliograph.wire.problems import PROBLEMS, Problem
 from heliograph.wire.rooms import Acknowledge, ReadTopic
 from tests.server.raw_socket import RawSocket, connect
@@ -249,6 +249,14 @@ async def test_a_forwarded_address_is_not_believed(tmp_path: Path) -> None:
             for number in range(4)
         ]
         assert statuses == [200, 200, 429, 429]
+
+
+async def test_a_request_built_on_another_past_is_refused(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        own = await post(w, GOOD_BODY, **{INCARNATION_HEADER: w.context.incarnation})
+        other = await post(w, GOOD_BODY, **{INCARNATION_HEADER: "before the restore"})
+    assert own[0] == 200
+    assert (other[0], other[1]["type"]) == (409, "incarnation-changed")
 
 
 async def test_a_trusted_proxy_tells_who_pays(tmp_path: Path) -> None:
