@@ -25,6 +25,7 @@ from typing import TypeVar
 
 import uvloop
 
+from bench.bystanders import Bystanders
 from bench.contenders import Line, ServerLine, relay, server_lines
 from bench.report import Figure, at_most, main, seen, take_turns
 from heliograph.mls.framing import MLSMessage, PrivateMessage
@@ -196,6 +197,7 @@ def measure() -> list[Figure]:
         try:
             server = runner.run(connect_to_server(Path(folder), stack))
             floor = runner.run(connect_to_relay(stack))
+            bystanders = Bystanders(lambda: time.process_time() + server.cpu_s() + floor.cpu_s())
             taken = {
                 load: take_turns(
                     {
@@ -205,9 +207,10 @@ def measure() -> list[Figure]:
                 )
                 for load in LOADS
             }
+            others_percent = bystanders.share_percent()
         finally:
             runner.run(stack.aclose())
-    return figures(taken)
+    return [*figures(taken), seen("processors, taken by others meanwhile", others_percent, "%")]
 
 
 def figures(taken: Mapping[str, Mapping[str, Sequence[Spent]]]) -> list[Figure]:

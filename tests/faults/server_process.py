@@ -95,6 +95,7 @@ class ServerProcess:
             line = await self._stdout().readline()
         if not line:
             code = await self._process.wait()
+            self._process = None
             raise RuntimeError(f"the server ended with {code}: {self.log.read_text(encoding='utf-8')[-2000:]}")
         self.note_announcement(json.loads(line))
 
