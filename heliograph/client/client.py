@@ -370,6 +370,7 @@ class Client(Talking, Publishing, Reviewing):
         state = without_device(known, identity, device, now_ms=world.now_ms(), random=world.random)
         await self._call("put_account_state", PutAccountState(identity.account, state), AccountChain)
         await self._device.learn(identity.account)
+        await self.sync()  # it may have joined rooms of which this device has not heard yet
         rooms = [room.room for room in self._store.rooms() if (identity.account, device) in room.devices().values()]
         if rooms:
             await self._done(await self._promise(*(IntentAdded(room, TendRoom()) for room in rooms)))
