@@ -281,7 +281,6 @@ def lock(arguments: list[str]) -> int:
     """Resolve the dependencies of every platform anew and write requirements/*.txt with hashes."""
     if arguments:
         sys.exit("lock takes no options")
-    set_up(DEVELOPMENT) if DEVELOPMENT.exists() else None
     groups = {RUNTIME: ["build"], DEVELOPMENT: ["build", "dev"]}
     with tempfile.TemporaryDirectory() as tools:
         # uv resolves for all platforms at once, which pip cannot; it is a tool of this command alone.
