@@ -2,7 +2,7 @@
 
 Theory of operation. `cryptography` offers one-shot base-mode encryption and decryption; `Hpke.seal` and `Hpke.open`
 are thin covers over them that take and give raw key bytes. Three things that MLS needs are not offered and are
-written here and in `kem`:
+written here and in the KEMs (`kem`):
 
     derive_key_pair      DeriveKeyPair of RFC 9180 §7.1.3, for the nodes of the ratchet tree
     setup_and_export     SetupBaseS followed by Export, for the sender of an ExternalInit
@@ -12,14 +12,13 @@ The sender's ephemeral key inside `seal` is drawn by `cryptography` itself; `set
 an argument.
 """
 
-import hashlib
 from dataclasses import dataclass
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.hpke import AEAD, KDF, Suite
 
 from heliograph.mls.errors import DecodeError, VerificationError
-from heliograph.mls.kdf import Random, Secret, hkdf_expand, hkdf_extract
+from heliograph.mls.kdf import HASHES, Random, Secret, hkdf_expand, hkdf_extract
 from heliograph.mls.kem import Kem
 
 
@@ -80,7 +79,7 @@ class Hpke:
     def _export(self, shared_secret: bytes, info: bytes, exporter_context: bytes, length: int) -> Secret:
         prefix = b"HPKE-v1HPKE" + b"".join(n.to_bytes(2) for n in (self.kem.kem_id, self.kdf_id, self.aead_id))
         name = self.kdf_hash_name
-        hash_length = hashlib.new(name).digest_size
+        hash_length = HASHES[name](b"").digest_size
         psk_id_hash = hkdf_extract(name, b"", prefix + b"psk_id_hash")
         info_hash = hkdf_extract(name, b"", prefix + b"info_hash" + info)
         context = b"\x00" + psk_id_hash + info_hash

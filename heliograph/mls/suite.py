@@ -1,36 +1,43 @@
 """Cipher suites and the labelled functions over them (RFC 9420 §5.1, §5.2, §8, §17.1).
 
-Theory of operation. A cipher suite is one row of `_SUITES`: an HPKE suite, a hash, an AEAD and a signature
-scheme. All else is common: every hash input, signature, encryption and key derivation of MLS carries a label
-that starts with "MLS 1.0 ", so that a value made for one purpose never passes for another. Callers name
-labels without that prefix (`ref_hash` alone takes it whole, as the RFC writes it).
+Theory of operation. A cipher suite is one row of `_SUITES`: an HPKE suite (`hpke`), a hash, an AEAD and a signature
+scheme (`signature`). All else is common: every hash input, signature, encryption and key derivation of MLS carries a
+label that starts with "MLS 1.0 ", so that a value made for one purpose never passes for another. Callers name labels
+without that prefix (`ref_hash` alone takes it whole, as the RFC writes it).
 
     suite = cipher_suite(1)
     suite.sign_with_label(private, "LeafNodeTBS", content)
 
-A suite that is not in the table raises UnsupportedError; adding one is adding a row.
+A suite that is not in the table raises UnsupportedError; adding one is adding a row. Suites 4 and 6 (X448 and Ed448)
+are absent because `cryptography` has no HPKE over X448.
 """
 
-import hashlib
 import hmac
-from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from cryptography.exceptions import InvalidSignature, InvalidTag
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 from cryptography.hazmat.primitives.hpke import AEAD, KDF
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from heliograph.mls.codec import Reader, Struct, Writer
-from heliograph.mls.errors import DecodeError, UnsupportedError, VerificationError
+from heliograph.mls.dh_kem import P256, P384, P521, X25519
+from heliograph.mls.errors import UnsupportedError, VerificationError
 from heliograph.mls.hpke import Hpke
-from heliograph.mls.kdf import Random, Secret, hkdf_expand, hkdf_extract
-from heliograph.mls.kem import P256Kem, X25519Kem, p256_public_key
+from heliograph.mls.hybrid_kem import MLKEM768_X25519
+from heliograph.mls.kdf import HASHES, Digest, Random, Secret, hkdf_expand, hkdf_extract
+from heliograph.mls.signature import (
+    ECDSA_P256,
+    ECDSA_P384,
+    ECDSA_P521,
+    ED25519,
+    SignatureKeyPair,
+    SignatureScheme,
+)
 
 __all__ = [
+    "CIPHER_SUITES",
     "CipherSuite",
     "HPKECiphertext",
     "Random",
@@ -46,6 +53,10 @@ AEAD_TAG_LENGTH = 16
 MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519 = 0x0001
 MLS_128_DHKEMP256_AES128GCM_SHA256_P256 = 0x0002
 MLS_128_DHKEMX25519_CHACHA20POLY1305_SHA256_Ed25519 = 0x0003
+MLS_256_DHKEMP521_AES256GCM_SHA512_P521 = 0x0005
+MLS_256_DHKEMP384_AES256GCM_SHA384_P384 = 0x0007
+# "TBD2" of draft-ietf-mls-pq-ciphersuites-06, under a number for private use until IANA assigns one.
+MLS_128_MLKEM768X25519_AES256GCM_SHA384_Ed25519 = 0xF04E
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,92 +78,6 @@ class HPKECiphertext(Struct):
 
 
 @dataclass(frozen=True, slots=True)
-class SignatureKeyPair:
-    """A signature key pair in the encoding that MLS uses for its scheme."""
-
-    private: Secret
-    public: bytes
-
-
-class SignatureScheme(ABC):
-    """A signature scheme on raw key bytes. Source: RFC 9420 §5.1.1, §17.1."""
-
-    @abstractmethod
-    def generate(self, random: Random) -> SignatureKeyPair:
-        """Return a key pair made from `random`."""
-
-    @abstractmethod
-    def public(self, private: bytes) -> bytes:
-        """Return the public key of a private key; raises DecodeError."""
-
-    @abstractmethod
-    def sign(self, private: bytes, message: bytes) -> bytes:
-        """Return a signature; raises DecodeError for an unusable key."""
-
-    @abstractmethod
-    def verify(self, public: bytes, message: bytes, signature: bytes) -> None:
-        """Raise VerificationError unless the signature is this key's over this message."""
-
-
-class Ed25519(SignatureScheme):
-    """Ed25519; private keys are 32-byte seeds, public keys 32 bytes."""
-
-    def generate(self, random: Random) -> SignatureKeyPair:
-        """Return a key pair made from 32 random bytes."""
-        seed = random(32)
-        return SignatureKeyPair(Secret(seed), self.public(seed))
-
-    def public(self, private: bytes) -> bytes:
-        """Return the 32 public bytes."""
-        return self._key(private).public_key().public_bytes_raw()
-
-    def sign(self, private: bytes, message: bytes) -> bytes:
-        """Return a 64-byte signature."""
-        return self._key(private).sign(message)
-
-    def verify(self, public: bytes, message: bytes, signature: bytes) -> None:
-        """Raise VerificationError unless the signature is this key's over this message."""
-        try:
-            ed25519.Ed25519PublicKey.from_public_bytes(public).verify(signature, message)
-        except (InvalidSignature, ValueError) as error:
-            raise VerificationError("signature does not verify") from error
-
-    @staticmethod
-    @lru_cache(maxsize=8)  # reading a key costs as much as a signature, and a device or a hub has one
-    def _key(private: bytes) -> ed25519.Ed25519PrivateKey:
-        if len(private) != 32:
-            raise DecodeError("an Ed25519 private key has 32 bytes")
-        return ed25519.Ed25519PrivateKey.from_private_bytes(private)
-
-
-class EcdsaP256(SignatureScheme):
-    """ECDSA on P-256 with SHA-256; DER signatures, uncompressed public points, 32-byte scalars."""
-
-    _kem = P256Kem()
-
-    def generate(self, random: Random) -> SignatureKeyPair:
-        """Return a key pair made from 32 random bytes, by the derivation that HPKE uses for this curve."""
-        private, public = self._kem.derive_key_pair(random(32))
-        return SignatureKeyPair(private, public)
-
-    def public(self, private: bytes) -> bytes:
-        """Return the 65-byte uncompressed point."""
-        key = self._kem.private_key(private).public_key()
-        return key.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
-
-    def sign(self, private: bytes, message: bytes) -> bytes:
-        """Return a DER-encoded signature."""
-        return self._kem.private_key(private).sign(message, ec.ECDSA(hashes.SHA256()))
-
-    def verify(self, public: bytes, message: bytes, signature: bytes) -> None:
-        """Raise VerificationError unless the signature is this key's over this message."""
-        try:
-            p256_public_key(public).verify(signature, message, ec.ECDSA(hashes.SHA256()))
-        except (InvalidSignature, DecodeError, ValueError) as error:
-            raise VerificationError("signature does not verify") from error
-
-
-@dataclass(frozen=True, slots=True)
 class CipherSuite:
     """The algorithms of a group, and the labelled functions of MLS over them."""
 
@@ -165,13 +90,16 @@ class CipherSuite:
     signature: SignatureScheme = field(repr=False)
     aead_nonce_length: int = 12
     hash_length: int = field(init=False)
+    _new_hash: Callable[[bytes], Digest] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "hash_length", hashlib.new(self.hash_name).digest_size)
+        new_hash = HASHES[self.hash_name]
+        object.__setattr__(self, "_new_hash", new_hash)
+        object.__setattr__(self, "hash_length", new_hash(b"").digest_size)
 
     def hash(self, data: bytes) -> bytes:
         """Return the suite's hash, `hash_length` bytes."""
-        return hashlib.new(self.hash_name, data).digest()
+        return self._new_hash(data).digest()
 
     def mac(self, key: bytes, data: bytes) -> bytes:
         """Return the suite's HMAC, `hash_length` bytes."""
@@ -192,11 +120,7 @@ class CipherSuite:
 
     def expand_with_label(self, secret: bytes, label: str, context: bytes, length: int) -> Secret:
         """Return ExpandWithLabel to `length` bytes. Source: RFC 9420 §8."""
-        writer = Writer()
-        writer.uint16(length)
-        writer.opaque(b"MLS 1.0 " + label.encode())
-        writer.opaque(context)
-        return self.expand(secret, writer.getvalue(), length)
+        return hkdf_expand(self.hash_name, secret, _kdf_label(label, length) + _opaque(context), length)
 
     def derive_secret(self, secret: bytes, label: str) -> Secret:
         """Return DeriveSecret, `hash_length` bytes. Source: RFC 9420 §8."""
@@ -211,10 +135,7 @@ class CipherSuite:
 
         Source: RFC 9420 §5.2.
         """
-        writer = Writer()
-        writer.opaque(label.encode())
-        writer.opaque(value)
-        return self.hash(writer.getvalue())
+        return self.hash(_ref_label(label) + _opaque(value))
 
     def sign_with_label(self, private: bytes, label: str, content: bytes) -> bytes:
         """Return SignWithLabel. Source: RFC 9420 §5.1.2."""
@@ -277,17 +198,36 @@ def cipher_suite(suite_id: int) -> CipherSuite:
         raise UnsupportedError(f"cipher suite 0x{suite_id:04x} is not supported") from None
 
 
-def _labelled(label: str, content: bytes) -> bytes:
+def _opaque(data: bytes) -> bytes:
+    # A key derivation is little more than one hash, and a Writer would double its cost.
+    length = len(data)
+    if length < 0x40:
+        return bytes((length,)) + data
+    if length < 0x4000:
+        return (length | 0x4000).to_bytes(2) + data
     writer = Writer()
-    writer.opaque(b"MLS 1.0 " + label.encode())
-    writer.opaque(content)
+    writer.opaque(data)
     return writer.getvalue()
 
 
-_X25519 = X25519Kem()
-_P256 = P256Kem()
-_ED25519 = Ed25519()
-_ECDSA_P256 = EcdsaP256()
+@lru_cache(maxsize=8)
+def _ref_label(label: str) -> bytes:
+    return _opaque(label.encode())
+
+
+@lru_cache(maxsize=128)
+def _label(label: str) -> bytes:
+    return _opaque(b"MLS 1.0 " + label.encode())
+
+
+@lru_cache(maxsize=128)
+def _kdf_label(label: str, length: int) -> bytes:
+    return length.to_bytes(2) + _label(label)
+
+
+def _labelled(label: str, content: bytes) -> bytes:
+    return _label(label) + _opaque(content)
+
 
 _SUITES = {
     suite.id: suite
@@ -295,29 +235,59 @@ _SUITES = {
         CipherSuite(
             id=MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519,
             name="MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519",
-            hpke=Hpke(_X25519, KDF.HKDF_SHA256, 1, "sha256", AEAD.AES_128_GCM, 1),
+            hpke=Hpke(X25519, KDF.HKDF_SHA256, 1, "sha256", AEAD.AES_128_GCM, 1),
             hash_name="sha256",
             aead=AESGCM,
             aead_key_length=16,
-            signature=_ED25519,
+            signature=ED25519,
         ),
         CipherSuite(
             id=MLS_128_DHKEMP256_AES128GCM_SHA256_P256,
             name="MLS_128_DHKEMP256_AES128GCM_SHA256_P256",
-            hpke=Hpke(_P256, KDF.HKDF_SHA256, 1, "sha256", AEAD.AES_128_GCM, 1),
+            hpke=Hpke(P256, KDF.HKDF_SHA256, 1, "sha256", AEAD.AES_128_GCM, 1),
             hash_name="sha256",
             aead=AESGCM,
             aead_key_length=16,
-            signature=_ECDSA_P256,
+            signature=ECDSA_P256,
         ),
         CipherSuite(
             id=MLS_128_DHKEMX25519_CHACHA20POLY1305_SHA256_Ed25519,
             name="MLS_128_DHKEMX25519_CHACHA20POLY1305_SHA256_Ed25519",
-            hpke=Hpke(_X25519, KDF.HKDF_SHA256, 1, "sha256", AEAD.CHACHA20_POLY1305, 3),
+            hpke=Hpke(X25519, KDF.HKDF_SHA256, 1, "sha256", AEAD.CHACHA20_POLY1305, 3),
             hash_name="sha256",
             aead=ChaCha20Poly1305,
             aead_key_length=32,
-            signature=_ED25519,
+            signature=ED25519,
+        ),
+        CipherSuite(
+            id=MLS_256_DHKEMP521_AES256GCM_SHA512_P521,
+            name="MLS_256_DHKEMP521_AES256GCM_SHA512_P521",
+            hpke=Hpke(P521, KDF.HKDF_SHA512, 3, "sha512", AEAD.AES_256_GCM, 2),
+            hash_name="sha512",
+            aead=AESGCM,
+            aead_key_length=32,
+            signature=ECDSA_P521,
+        ),
+        CipherSuite(
+            id=MLS_256_DHKEMP384_AES256GCM_SHA384_P384,
+            name="MLS_256_DHKEMP384_AES256GCM_SHA384_P384",
+            hpke=Hpke(P384, KDF.HKDF_SHA384, 2, "sha384", AEAD.AES_256_GCM, 2),
+            hash_name="sha384",
+            aead=AESGCM,
+            aead_key_length=32,
+            signature=ECDSA_P384,
+        ),
+        CipherSuite(
+            id=MLS_128_MLKEM768X25519_AES256GCM_SHA384_Ed25519,
+            name="MLS_128_MLKEM768X25519_AES256GCM_SHA384_Ed25519",
+            hpke=Hpke(MLKEM768_X25519, KDF.HKDF_SHA384, 2, "sha384", AEAD.AES_256_GCM, 2),
+            hash_name="sha384",
+            aead=AESGCM,
+            aead_key_length=32,
+            signature=ED25519,
         ),
     )
 }
+
+# The numbers of all suites that are built.
+CIPHER_SUITES = tuple(_SUITES)

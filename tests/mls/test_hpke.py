@@ -10,7 +10,7 @@ from tests import vectors
 EXPORT_LABEL = b"MLS 1.0 external init secret"
 
 
-@pytest.fixture(params=[1, 2, 3])
+@pytest.fixture(params=vectors.EVERY_SUITE)
 def suite(request: pytest.FixtureRequest) -> CipherSuite:
     return cipher_suite(request.param)
 
@@ -67,7 +67,7 @@ def test_an_export_to_a_point_of_low_order_is_refused(seeded_random: Random):
 
 @pytest.mark.rule("RFC 9420 §8")
 def test_official_external_keys_follow_from_their_secrets():
-    for case in vectors.cases("mls/key-schedule.json", (1, 2, 3)):
+    for case in vectors.cases("mls/key-schedule.json", vectors.SUITES):
         suite = cipher_suite(case["cipher_suite"])
         for epoch in case["epochs"]:
             _, public = suite.derive_key_pair(bytes.fromhex(epoch["external_secret"]))
