@@ -10,8 +10,9 @@ last has a parent hash; the two that were made inside a group sign its group_id 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
+from typing import NamedTuple
 
-from heliograph.mls.codec import Reader, Struct, Writer
+from heliograph.mls.codec import EncodedOnce, Reader, Struct, Writer, opaque
 from heliograph.mls.credential import Credential, CredentialType
 from heliograph.mls.errors import DecodeError, ValidationError
 from heliograph.mls.extension import (
@@ -99,14 +100,35 @@ class Capabilities(Struct):
         """Say whether all these proposal types are listed here or defaults."""
         return (set(proposal_types) - DEFAULT_PROPOSAL_TYPES).issubset(self.proposals)
 
-    def check_required(self, required: RequiredCapabilities) -> None:
+    def check_required(self, needs: "Needs") -> None:
         """Raise ValidationError when something required is missing here. Source: RFC 9420 §11.1."""
-        if not self.supports_extensions(required.extension_types):
+        if not _are_listed(needs.extensions, self.extensions):
             raise ValidationError("leaf does not support an extension that the group requires")
-        if not self.supports_proposals(required.proposal_types):
+        if not _are_listed(needs.proposals, self.proposals):
             raise ValidationError("leaf does not support a proposal type that the group requires")
-        if not set(required.credential_types).issubset(self.credentials):
+        if not _are_listed(needs.credentials, self.credentials):
             raise ValidationError("leaf does not support a credential type that the group requires")
+
+
+class Needs(NamedTuple):
+    """What a group requires beyond the defaults: built once, and held against every member."""
+
+    extensions: frozenset[int]
+    proposals: frozenset[int]
+    credentials: frozenset[int]
+
+    @classmethod
+    def of(cls, required: RequiredCapabilities) -> "Needs":
+        """Return what the extension of the group context asks for."""
+        return cls(
+            frozenset(required.extension_types) - DEFAULT_EXTENSION_TYPES,
+            frozenset(required.proposal_types) - DEFAULT_PROPOSAL_TYPES,
+            frozenset(required.credential_types),
+        )
+
+
+def _are_listed(needed: frozenset[int], listed: Sequence[int]) -> bool:
+    return len(needed) <= len(listed) and needed.issubset(listed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +173,7 @@ class Lifetime(Struct):
 
 
 @dataclass(frozen=True, slots=True)
-class LeafNode(Struct):
+class LeafNode(EncodedOnce):
     """A member's keys, credential and capabilities, signed by the member. Source: RFC 9420 §7.2.
 
     `lifetime` is there exactly when the source is KEY_PACKAGE, `parent_hash` exactly when it is COMMIT.
@@ -167,20 +189,34 @@ class LeafNode(Struct):
     extensions: tuple[Extension, ...] = ()
     signature: bytes = b""
 
-    def write(self, writer: Writer) -> None:
-        """Append the encoding."""
-        self._write_unsigned(writer)
+    def write_fields(self, writer: Writer) -> None:
+        """Append the encoding, field by field."""
+        writer.opaque(self.encryption_key)
+        writer.opaque(self.signature_key)
+        self.credential.write(writer)
+        self.capabilities.write(writer)
+        writer.uint8(self.leaf_node_source)
+        if self.leaf_node_source is LeafNodeSource.KEY_PACKAGE:
+            if self.lifetime is None:
+                raise ValueError("a key package's leaf needs a lifetime")
+            self.lifetime.write(writer)
+        elif self.leaf_node_source is LeafNodeSource.COMMIT:
+            if self.parent_hash is None:
+                raise ValueError("a commit's leaf needs a parent_hash")
+            writer.opaque(self.parent_hash)
+        writer.vector(self.extensions)
         writer.opaque(self.signature)
 
     @classmethod
     def read(cls, reader: Reader) -> "LeafNode":
         """Read one; raises DecodeError."""
+        start = reader.position
         encryption_key = reader.opaque()
         signature_key = reader.opaque()
         credential = Credential.read(reader)
         capabilities = Capabilities.read(reader)
         source = reader.enum8(LeafNodeSource)
-        return cls(
+        leaf_node = cls(
             encryption_key=encryption_key,
             signature_key=signature_key,
             credential=credential,
@@ -191,6 +227,7 @@ class LeafNode(Struct):
             extensions=reader.vector(Extension.read),
             signature=reader.opaque(),
         )
+        return leaf_node.read_as(reader.since(start))
 
     def sign(
         self, suite: CipherSuite, private: bytes, group_id: bytes = b"", leaf_index: LeafIndex | None = None
@@ -244,31 +281,13 @@ class LeafNode(Struct):
         extensions = sum(3 + len(extension.extension_data) for extension in self.extensions)
         return keys + len(self.credential.content) + 2 * sum(map(len, numbers)) + extensions
 
-    def _write_unsigned(self, writer: Writer) -> None:
-        writer.opaque(self.encryption_key)
-        writer.opaque(self.signature_key)
-        self.credential.write(writer)
-        self.capabilities.write(writer)
-        writer.uint8(self.leaf_node_source)
-        if self.leaf_node_source is LeafNodeSource.KEY_PACKAGE:
-            if self.lifetime is None:
-                raise ValueError("a key package's leaf needs a lifetime")
-            self.lifetime.write(writer)
-        elif self.leaf_node_source is LeafNodeSource.COMMIT:
-            if self.parent_hash is None:
-                raise ValueError("a commit's leaf needs a parent_hash")
-            writer.opaque(self.parent_hash)
-        writer.vector(self.extensions)
-
     def _to_be_signed(self, group_id: bytes, leaf_index: LeafIndex | None) -> bytes:
-        writer = Writer()
-        self._write_unsigned(writer)
-        if self.leaf_node_source is not LeafNodeSource.KEY_PACKAGE:
-            if leaf_index is None:
-                raise ValueError("a leaf made inside a group is signed with its leaf_index")
-            writer.opaque(group_id)
-            writer.uint32(leaf_index)
-        return writer.getvalue()
+        unsigned = self.encode()[: -len(opaque(self.signature))]
+        if self.leaf_node_source is LeafNodeSource.KEY_PACKAGE:
+            return unsigned
+        if leaf_index is None:
+            raise ValueError("a leaf made inside a group is signed with its leaf_index")
+        return unsigned + opaque(group_id) + leaf_index.to_bytes(4)
 
 
 def check_supported_extensions(extensions: Sequence[Extension], capabilities: Capabilities) -> None:

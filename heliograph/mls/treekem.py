@@ -21,7 +21,7 @@ from typing import Self
 from heliograph.mls import tree_math
 from heliograph.mls.codec import Reader, Struct, Writer
 from heliograph.mls.commit import UpdatePath, UpdatePathNode
-from heliograph.mls.errors import StateError, ValidationError, VerificationError
+from heliograph.mls.errors import DecodeError, StateError, ValidationError, VerificationError
 from heliograph.mls.ratchet_tree import RatchetTree
 from heliograph.mls.suite import CipherSuite, Random, Secret
 from heliograph.mls.tree_math import LeafIndex, NodeIndex
@@ -61,9 +61,13 @@ class PrivateKeys(Struct):
         leaf_index = LeafIndex(reader.uint32())
         count = reader.uint32()
         keys: dict[NodeIndex, Secret] = {}
+        last = -1
         for _ in range(count):
             node = NodeIndex(reader.uint32())
+            if node <= last:
+                raise DecodeError("private keys are not in order of their nodes")
             keys[node] = Secret(reader.opaque())
+            last = node
         return cls(leaf_index, keys)
 
     def with_path(self, steps: Sequence[PathStep]) -> Self:

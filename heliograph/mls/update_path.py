@@ -12,6 +12,7 @@ from heliograph.mls.errors import DecodeError, ValidationError, VerificationErro
 from heliograph.mls.extension import Extension
 from heliograph.mls.leaf_node import LeafNode, LeafNodeSource
 from heliograph.mls.ratchet_tree import RatchetTree
+from heliograph.mls.sealed_secrets import of_each_length
 from heliograph.mls.suite import CipherSuite
 from heliograph.mls.tree_math import LeafIndex, NodeIndex
 
@@ -60,9 +61,14 @@ def path_receivers(tree: RatchetTree, copath_child: NodeIndex, added: Collection
     return [node for node in resolution if node not in new]
 
 
+def count_receivers(tree: RatchetTree, copath_child: NodeIndex, added: Collection[LeafIndex]) -> int:
+    """Return how many nodes `path_receivers` returns."""
+    return len(path_receivers(tree, copath_child, added)) if added else tree.resolution_size(copath_child)
+
+
 def _check_new_keys(suite: CipherSuite, tree: RatchetTree, sender: LeafIndex, path: UpdatePath) -> None:
     keys = [path.leaf_node.encryption_key, *(node.encryption_key for node in path.nodes)]
-    if len(set(keys)) != len(keys) or not tree.encryption_keys().isdisjoint(keys):
+    if len(set(keys)) != len(keys) or any(map(tree.has_encryption_key, keys)):
         raise ValidationError("update path has an encryption_key that is in use already")
     try:
         for key in keys:
@@ -71,7 +77,7 @@ def _check_new_keys(suite: CipherSuite, tree: RatchetTree, sender: LeafIndex, pa
         raise ValidationError("update path has a key that is not of the cipher suite") from error
     before, signature_key = tree.leaf(sender), path.leaf_node.signature_key
     is_same_key = before is not None and before.signature_key == signature_key
-    if not is_same_key and any(leaf.signature_key == signature_key for leaf in tree.leaf_nodes()):
+    if not is_same_key and tree.has_signature_key(signature_key):
         raise ValidationError("committer's leaf has the signature_key of another member")
 
 
@@ -82,9 +88,9 @@ def _check_ciphertexts(
     if len(nodes) != len(path.nodes):
         raise ValidationError("update path does not have one node for each of the filtered direct path")
     for (_, copath_child), node in zip(nodes, path.nodes, strict=True):
-        if len(node.encrypted_path_secret) != len(path_receivers(tree, copath_child, added)):
+        if len(node.encrypted_path_secret) != count_receivers(tree, copath_child, added):
             raise ValidationError("update path node does not have one ciphertext for each receiver")
-        if not all(map(suite.is_sealed_secret, node.encrypted_path_secret)):
+        if not all(map(suite.is_sealed_secret, of_each_length(node.encrypted_path_secret))):
             raise ValidationError("update path has a ciphertext that no receiver could open")
 
 
