@@ -35,19 +35,17 @@ from heliograph.mls.group import (
     Group,
     PendingCommit,
     ReceivedApplication,
-    create_group,
-    join,
-    join_external,
 )
 from heliograph.mls.key_package import KeyPackageBundle
 from heliograph.mls.leaf_node import Capabilities, LeafNode, Lifetime
+from heliograph.mls.membership import create_group, join, join_external
 from heliograph.mls.ratchet_tree import Member, RatchetTree
 from heliograph.mls.suite import Random, cipher_suite
 from heliograph.mls.tree_math import LeafIndex
 from heliograph.wire.events import MessageEvent
 from heliograph.wire.frank import encode_frank, frank_aad, stamp_verifier, tag_in
 from heliograph.wire.ids import AccountId, DeviceId, RoomId, group_id, parse_device_uri, room_uri, user_uri
-from heliograph.wire.room_policy import APP_DATA_DICTIONARY, REQUIRED, Role, RoomPolicy
+from heliograph.wire.room_policy import APP_DATA_DICTIONARY, PROPOSALS, REQUIRED, Role, RoomPolicy
 
 SUITE_ID: Final = 1
 DAY_S: Final = 86_400
@@ -336,7 +334,7 @@ def open_message(
     """
     here = replace(room, seq=seq)
     try:
-        group, received = room.group.receive(event.ciphertext, now_s=event.accepted_at_ms // 1000)
+        group, received = room.group.receive(event.ciphertext, now_s=event.accepted_at_ms // 1000, policy=PROPOSALS)
     except MLSError as error:
         return here, NotShown(f"it could not be opened: {error}")
     if not isinstance(received, ReceivedApplication):

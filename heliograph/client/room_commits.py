@@ -36,7 +36,7 @@ from heliograph.mls.suite import Random, cipher_suite
 from heliograph.mls.tree_math import LeafIndex
 from heliograph.wire.events import CommitEvent, ProposalEvent
 from heliograph.wire.ids import AccountId, DeviceId
-from heliograph.wire.room_policy import APP_DATA_DICTIONARY, Change, Role, RoomPolicy, check_change
+from heliograph.wire.room_policy import APP_DATA_DICTIONARY, PROPOSALS, Change, Role, RoomPolicy, check_change
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ def receive_proposal(room: Room, seq: int, event: ProposalEvent) -> tuple[Room, 
     Raises:
         MLSError: it does not hold, or is no proposal.
     """
-    group, received = room.group.receive(event.proposal, now_s=event.accepted_at_ms // 1000)
+    group, received = room.group.receive(event.proposal, now_s=event.accepted_at_ms // 1000, policy=PROPOSALS)
     if not isinstance(received, ReceivedProposal):
         raise ValidationError("the server calls something a proposal that is none")
     return replace(room, group=group, seq=seq), received
@@ -74,7 +74,7 @@ def receive_commit(
         MissingAccounts: chains must be fetched first.
         MLSError, Problem: the commit does not hold; the room stays as it was.
     """
-    group, received = room.group.receive(event.commit, now_s=event.accepted_at_ms // 1000)
+    group, received = room.group.receive(event.commit, now_s=event.accepted_at_ms // 1000, policy=PROPOSALS)
     if not isinstance(received, ReceivedCommit):
         raise ValidationError("the server calls something a commit that is none")
     return _judge_commit(room, seq, group, received, accounts, catching_up)
@@ -201,7 +201,7 @@ def build_commit(room: Room, wanted: Wanted, *, now_s: int, random: Random) -> P
         others = [one for one in room.group.group_context.extensions if one.extension_type != APP_DATA_DICTIONARY]
         extensions: tuple[Extension, ...] = (*others, policy.extension())
         proposals.append(GroupContextExtensions(extensions))
-    pending = room.group.commit(proposals, random=random, now_s=now_s, leave_out=leave_out)
+    pending = room.group.commit(proposals, random=random, now_s=now_s, leave_out=leave_out, policy=PROPOSALS)
     after = replace(room, group=pending.group, policy=policy, leaf_at_ms=now_s * 1000)
     gone, stale = leaves | pending_removals, set(wanted.remove_leaves)
     own = room.devices()
@@ -229,13 +229,13 @@ def _policy_after(room: Room, wanted: Wanted) -> RoomPolicy:
     return replace(room.policy, participants=participants)
 
 
-def propose_leaving(room: Room, account: AccountId, *, now_s: int) -> tuple[Room, tuple[bytes, ...]]:
+def propose_leaving(room: Room, account: AccountId, *, random: Random, now_s: int) -> tuple[Room, tuple[bytes, ...]]:
     """Propose to remove all leaves of this account; another member commits it."""
     messages: list[bytes] = []
     group = room.group
     for index, (owner, _) in sorted(room.devices().items()):
         if owner == account:
-            group, message = group.propose(Remove(index), now_s=now_s)
+            group, message = group.propose(Remove(index), random=random, now_s=now_s, policy=PROPOSALS)
             messages.append(message)
     return replace(room, group=group), tuple(messages)
 

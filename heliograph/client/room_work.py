@@ -293,7 +293,9 @@ class RoomWork(CommitWork):
                 await self.committed(room_id, handed_over)
                 async with device.turn:
                     room = self.active(room_id)
-                    after, proposals = propose_leaving(room, account, now_s=device.world.now_s)
+                    after, proposals = propose_leaving(
+                        room, account, random=device.world.random, now_s=device.world.now_s
+                    )
                     made = [
                         SubmitProposal(room_id, device.world.random(16), room.group.epoch, one) for one in proposals
                     ]

@@ -7,11 +7,13 @@ checked against the bytes that are there before anything is allocated. Lengths u
 depth; the reader counts and stops at `MAX_DEPTH`, so no input can exhaust the stack.
 
 A `Writer` appends to one growing buffer. Every structure in `mls` is a `Struct`: a frozen dataclass with
-`write` and `read`, from which `encode` and `decode` follow.
+`write` and `read`, from which `encode` and `decode` follow. One that is asked for its encoding again and again is an
+`EncodedOnce`.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from enum import IntEnum
 from struct import unpack
 from typing import Self, TypeVar
@@ -25,6 +27,7 @@ MAX_DEPTH = 16
 MAX_VARINT = (1 << 30) - 1
 
 _HEADER_MASKS = (0x3F, 0x3FFF, 0x3FFFFFFF)
+_SHORT_HEADERS = tuple(bytes((length,)) for length in range(0x40))
 
 
 class Reader:
@@ -98,6 +101,14 @@ class Reader:
 
     def opaque(self) -> bytes:
         """Read an `opaque value<V>`."""
+        start = self._position
+        # Most values are short: their header is one byte that is the length itself.
+        if start < self._end and (length := self._data[start]) < 0x40:
+            stop = start + 1 + length
+            if stop > self._end:
+                raise DecodeError("input ends early")
+            self._position = stop
+            return self._data[start + 1 : stop]
         return self.raw(self.varint())
 
     def vector(self, read_item: "Callable[[Reader], Item]") -> tuple[Item, ...]:
@@ -171,6 +182,25 @@ class Reader:
         return tuple(items)
 
 
+def length_header(length: int) -> bytes:
+    """Return the minimal header of a length up to 2^30 - 1; a longer one raises ValueError.
+
+    Source: RFC 9420 §2.1.2.
+    """
+    if length < 0x40:
+        return _SHORT_HEADERS[length]
+    if length < 0x4000:
+        return (length | 0x4000).to_bytes(2)
+    if length <= MAX_VARINT:
+        return (length | 0x80000000).to_bytes(4)
+    raise ValueError("vector is longer than 2^30 - 1 bytes")
+
+
+def opaque(data: bytes) -> bytes:
+    """Return an `opaque value<V>`. Source: RFC 9420 §2.1.2."""
+    return length_header(len(data)) + data
+
+
 class Writer:
     """Append values to one buffer; `bytes(writer)` is not defined, take `getvalue()`."""
 
@@ -205,18 +235,11 @@ class Writer:
 
     def varint(self, value: int) -> None:
         """Append a minimal length header for a value up to 2^30 - 1; larger raises ValueError."""
-        if value < 0x40:
-            self._buffer.append(value)
-        elif value < 0x4000:
-            self._buffer += (value | 0x4000).to_bytes(2)
-        elif value <= MAX_VARINT:
-            self._buffer += (value | 0x80000000).to_bytes(4)
-        else:
-            raise ValueError("vector is longer than 2^30 - 1 bytes")
+        self._buffer += length_header(value)
 
     def opaque(self, data: bytes) -> None:
         """Append an `opaque value<V>`."""
-        self.varint(len(data))
+        self._buffer += length_header(len(data))
         self._buffer += data
 
     def vector(self, items: "Iterable[Struct]") -> None:
@@ -224,7 +247,7 @@ class Writer:
         inner = Writer()
         for item in items:
             item.write(inner)
-        self.varint(len(inner._buffer))
+        self._buffer += length_header(len(inner._buffer))
         self._buffer += inner._buffer
 
     def uint16_vector(self, values: Iterable[int]) -> None:
@@ -271,3 +294,34 @@ class Struct(ABC):
         value = cls.read(reader)
         reader.finish()
         return value
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedOnce(Struct):
+    """A structure that keeps its encoding, the one from which it was read or the first that was made.
+
+    Signatures, tags and hashes all ask for it. `dataclasses.replace` makes a new structure, which has none yet.
+    """
+
+    _encoded: bytes = field(default=b"", init=False, repr=False, compare=False)
+
+    @abstractmethod
+    def write_fields(self, writer: Writer) -> None:
+        """Append the encoding, field by field."""
+
+    def write(self, writer: Writer) -> None:
+        """Append the encoding."""
+        writer.raw(self.encode())
+
+    def encode(self) -> bytes:
+        """Return the encoding."""
+        if not self._encoded:
+            writer = Writer()
+            self.write_fields(writer)
+            object.__setattr__(self, "_encoded", writer.getvalue())
+        return self._encoded
+
+    def read_as(self, encoded: bytes) -> Self:
+        """Return this structure, which was read from `encoded`."""
+        object.__setattr__(self, "_encoded", encoded)
+        return self

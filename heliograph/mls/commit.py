@@ -1,10 +1,12 @@
 """Commits, which put proposals into effect, and the update path that a commit may carry (RFC 9420 §12.4, §7.6)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from heliograph.mls.codec import Reader, Struct, Writer
 from heliograph.mls.leaf_node import LeafNode
 from heliograph.mls.proposal import ProposalOrRef
+from heliograph.mls.sealed_secrets import read_sealed_secrets
 from heliograph.mls.suite import HPKECiphertext
 
 __all__ = ["Commit", "HPKECiphertext", "UpdatePath", "UpdatePathNode"]
@@ -18,7 +20,7 @@ class UpdatePathNode(Struct):
     """
 
     encryption_key: bytes
-    encrypted_path_secret: tuple[HPKECiphertext, ...]
+    encrypted_path_secret: Sequence[HPKECiphertext]
 
     def write(self, writer: Writer) -> None:
         """Append the encoding."""
@@ -28,7 +30,7 @@ class UpdatePathNode(Struct):
     @classmethod
     def read(cls, reader: Reader) -> "UpdatePathNode":
         """Read one; raises DecodeError."""
-        return cls(reader.opaque(), reader.vector(HPKECiphertext.read))
+        return cls(reader.opaque(), read_sealed_secrets(reader))
 
 
 @dataclass(frozen=True, slots=True)

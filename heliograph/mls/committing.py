@@ -8,7 +8,7 @@ takes up when the delivery service has accepted the commit, and drops otherwise.
                                             v
         provisional context <-- tree hash -- tree''
               |
-              +--> path secrets sealed --> Commit --> signature, confirmation tag, membership tag --> PublicMessage
+              +--> path secrets sealed --> Commit --> signature, confirmation tag --> framing (the caller's choice)
                                                             |
               GroupInfo, Welcome for each newcomer <--  new Epoch (epoch.advance)
 """
@@ -17,17 +17,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from heliograph.mls import key_schedule, proposal_rules, treekem
+from heliograph.mls import key_schedule, treekem
 from heliograph.mls.commit import Commit, UpdatePath
 from heliograph.mls.credential import Credential
 from heliograph.mls.epoch import Epoch, Provisional, advance, provisional_context
-from heliograph.mls.errors import MLSError, StateError, ValidationError
+from heliograph.mls.errors import StateError, ValidationError
 from heliograph.mls.extension import Extension
 from heliograph.mls.framing import AuthenticatedContent, FramedContent, MLSMessage, Sender, WireFormat
 from heliograph.mls.group_context import GroupContext
 from heliograph.mls.leaf_node import Capabilities, LeafNode, LeafNodeSource
-from heliograph.mls.proposal import PreSharedKeyID, Proposal, ProposalOrRef, Remove, Update
-from heliograph.mls.proposal_rules import Applied, ProposalPolicy, ReceivedProposal, SentProposal
+from heliograph.mls.proposal import (
+    PreSharedKeyID,
+    ProposalOrRef,
+)
+from heliograph.mls.proposal_rules import Applied
 from heliograph.mls.ratchet_tree import RatchetTree
 from heliograph.mls.suite import CipherSuite, Random, Secret
 from heliograph.mls.tree_math import LeafIndex, leaf_to_node
@@ -129,72 +132,11 @@ def propose_leaf(epoch: Epoch, changes: LeafChanges | None, random: Random) -> t
     return signed, UpdateKeys(private_key, fresh.signature_private_key)
 
 
-def choose_proposals(
-    epoch: Epoch,
-    waiting: Sequence[ReceivedProposal],
-    by_value: Sequence[Proposal],
-    *,
-    now_s: int,
-    policy: ProposalPolicy,
-) -> tuple[list[ReceivedProposal], Applied]:
-    """Return those of the waiting proposals that can be committed with the ones by value, and what all lead to.
-
-    Raises what `proposal_rules.apply` raises, for `by_value` alone. Source: RFC 9420 §12.2, §12.4.
-    """
-    own = Sender.member(epoch.own_leaf_index)
-    given = [SentProposal(proposal, own) for proposal in by_value]
-    for sent in given:
-        _check_alone(epoch, sent, now_s=now_s, policy=policy)
-    # Each proposal is checked alone, signatures and all, once; only what goes together is then tried again and again.
-    # Where a Remove and an Update are for one leaf, the Remove goes first and so wins (§12.2).
-    sound = sorted(
-        (one for one in waiting if _may_commit(epoch, one, now_s=now_s, policy=policy)),
-        key=lambda received: not isinstance(received.proposal, Remove),
-    )
-
-    def combine(chosen: Sequence[ReceivedProposal]) -> Applied:
-        proposals = [*(received.sent() for received in chosen), *given]
-        return proposal_rules.combine(
-            epoch.group_context, epoch.tree, proposals, committer=epoch.own_leaf_index, policy=policy
-        )
-
-    try:
-        return sound, combine(sound)
-    except MLSError:
-        chosen, applied = list[ReceivedProposal](), combine([])
-    for received in sound:
-        try:
-            applied = combine([*chosen, received])
-        except MLSError:
-            continue
-        chosen.append(received)
-    return chosen, applied
-
-
-def _may_commit(epoch: Epoch, received: ReceivedProposal, *, now_s: int, policy: ProposalPolicy) -> bool:
-    """Say whether a waiting proposal holds alone and does not concern the committer itself."""
-    own, proposal = epoch.own_leaf_index, received.proposal
-    if isinstance(proposal, Update) and received.sender.leaf_index == own:
-        return False
-    if isinstance(proposal, Remove) and proposal.removed == own:
-        return False
-    try:
-        _check_alone(epoch, received.sent(), now_s=now_s, policy=policy)
-    except MLSError:
-        return False
-    return True
-
-
-def _check_alone(epoch: Epoch, sent: SentProposal, *, now_s: int, policy: ProposalPolicy) -> None:
-    policy.check(sent.proposal, sent.sender)
-    proposal_rules.check_proposal(epoch.suite, epoch.group_context, epoch.tree, sent, now_s=now_s)
-
-
 @dataclass(frozen=True, slots=True)
 class BuiltCommit:
-    """A commit as it travels, and the epoch that it begins for its sender."""
+    """A signed commit with its confirmation tag, still to be framed, and the epoch that it begins for its sender."""
 
-    commit: bytes
+    content: AuthenticatedContent
     welcome: bytes | None
     group_info: bytes
     epoch: Epoch
@@ -232,10 +174,14 @@ def build(
     psks: Sequence[tuple[PreSharedKeyID, bytes]],
     authenticated_data: bytes,
     random: Random,
+    wire_format: WireFormat = WireFormat.PUBLIC_MESSAGE,
+    with_tree: bool = False,
 ) -> BuiltCommit:
     """Return the commit of `proposals`, which lead to `applied`.
 
-    fresh_leaf: what the committer's leaf becomes, or None for a commit without a path. Source: RFC 9420 §12.4.1.
+    fresh_leaf: what the committer's leaf becomes, or None for a commit without a path; wire_format: how the commit will
+    be framed, which its signature covers; with_tree: put the ratchet tree into the GroupInfo of the new epoch, which
+    the Welcome holds too. Source: RFC 9420 §12.4.1.
     """
     suite = committer.suite
     if fresh_leaf is None:
@@ -252,7 +198,7 @@ def build(
         authenticated_data=authenticated_data,
         content=Commit(tuple(proposals), made.path),
     )
-    signed = content.sign(suite, committer.signature_private_key, WireFormat.PUBLIC_MESSAGE, committer.group_context)
+    signed = content.sign(suite, committer.signature_private_key, wire_format, committer.group_context)
     provisional = Provisional(
         tree=made.tree,
         extensions=applied.extensions,
@@ -263,7 +209,7 @@ def build(
         init_secret=committer.init_secret,
     )
     epoch, schedule = advance(suite, committer.group_context, committer.interim_transcript_hash, signed, provisional)
-    group_info = epoch.group_info()
+    group_info = epoch.group_info(with_tree=with_tree)
     welcome = None
     if applied.newcomers:
         welcome = seal_welcome(
@@ -276,7 +222,7 @@ def build(
             psks=[identifier for identifier, _ in psks],
         )
     return BuiltCommit(
-        commit=_framed(committer, signed, epoch.confirmation_tag),
+        content=replace(signed, auth=replace(signed.auth, confirmation_tag=epoch.confirmation_tag)),
         welcome=None if welcome is None else MLSMessage(welcome).encode(),
         group_info=MLSMessage(group_info).encode(),
         epoch=epoch,
@@ -304,7 +250,7 @@ def _make_path(committer: Committer, applied: Applied, fresh_leaf: FreshLeaf, ra
     return _NewPath(tree, path, steps, private_keys.with_path(steps), commit_secret)
 
 
-def _framed(committer: Committer, signed: AuthenticatedContent, confirmation_tag: bytes) -> bytes:
-    confirmed = replace(signed, auth=replace(signed.auth, confirmation_tag=confirmation_tag))
-    message = confirmed.to_public_message(committer.suite, committer.membership_key, committer.group_context)
+def public_commit(committer: Committer, built: BuiltCommit) -> bytes:
+    """Return the MLSMessage (PublicMessage) of a commit that was built for it. Source: RFC 9420 §6.2."""
+    message = built.content.to_public_message(committer.suite, committer.membership_key, committer.group_context)
     return MLSMessage(message).encode()

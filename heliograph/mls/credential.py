@@ -1,9 +1,9 @@
 """Credentials: who a member says it is (RFC 9420 §5.3).
 
 This library carries credentials and checks that a group can read their types. Whether a credential is true is
-for the caller to judge; a certificate must at least hold the key that the leaf signs with. Every defined
-credential is one length-prefixed value after its type, so an unknown type is read the same way and carried as
-it is.
+for the caller to judge (`credential_check`); a certificate must at least hold the key that its owner signs with.
+Every defined credential is one length-prefixed value after its type, so an unknown type is read the same way and
+carried as it is.
 """
 
 from dataclasses import dataclass

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from heliograph.mls import key_schedule
 from heliograph.mls.errors import StateError
-from heliograph.mls.extension import Extension, ExternalPub
+from heliograph.mls.extension import Extension, ExtensionType, ExternalPub
 from heliograph.mls.framing import AuthenticatedContent
 from heliograph.mls.group_context import GroupContext
 from heliograph.mls.group_info import GroupInfo
@@ -75,15 +75,16 @@ class Epoch:
         """Return the member's own leaf."""
         return self.private_keys.leaf_index
 
-    def group_info(self) -> GroupInfo:
-        """Return a GroupInfo that lets an outsider join by an external commit, signed by this member; no tree in it.
+    def group_info(self, *, with_tree: bool = False) -> GroupInfo:
+        """Return a GroupInfo that lets an outsider join by an external commit, signed by this member.
 
-        Source: RFC 9420 §12.4.3, §12.4.3.2.
+        with_tree: put the ratchet tree in it, which may then be large. Source: RFC 9420 §12.4.3, §12.4.3.2, §12.4.3.3.
         """
         _, external_pub = key_schedule.external_key_pair(self.suite, self.secrets.external_secret)
+        tree = (Extension(ExtensionType.RATCHET_TREE, self.saved_tree.encoded),) if with_tree else ()
         unsigned = GroupInfo(
             group_context=self.group_context,
-            extensions=(ExternalPub(external_pub).to_extension(),),
+            extensions=(*tree, ExternalPub(external_pub).to_extension()),
             confirmation_tag=self.confirmation_tag,
             signer=self.own_leaf_index,
         )

@@ -12,11 +12,11 @@ tag by the methods that say so. Sealing and opening a PrivateMessage need secret
 `private_message`.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import TypeAlias, TypeVar
 
-from heliograph.mls.codec import Reader, Struct, Writer
+from heliograph.mls.codec import EncodedOnce, Reader, Struct, Writer
 from heliograph.mls.commit import Commit
 from heliograph.mls.errors import DecodeError, UnsupportedError, ValidationError
 from heliograph.mls.group_context import GroupContext
@@ -110,7 +110,7 @@ Content: TypeAlias = bytes | Proposal | Commit
 
 
 @dataclass(frozen=True, slots=True)
-class FramedContent(Struct):
+class FramedContent(EncodedOnce):
     """What a message says and in what place; application data are plain bytes. Source: RFC 9420 §6."""
 
     group_id: bytes
@@ -118,8 +118,6 @@ class FramedContent(Struct):
     sender: Sender
     authenticated_data: bytes
     content: Content
-    # The bytes it was read from, if it was: signature, tags and transcript all ask for them. `replace` forgets them.
-    _encoded: bytes = field(default=b"", init=False, repr=False, compare=False)
 
     @property
     def content_type(self) -> ContentType:
@@ -128,11 +126,8 @@ class FramedContent(Struct):
             return ContentType.APPLICATION
         return ContentType.COMMIT if isinstance(self.content, Commit) else ContentType.PROPOSAL
 
-    def write(self, writer: Writer) -> None:
-        """Append the encoding."""
-        if self._encoded:
-            writer.raw(self._encoded)
-            return
+    def write_fields(self, writer: Writer) -> None:
+        """Append the encoding, field by field."""
         writer.opaque(self.group_id)
         writer.uint64(self.epoch)
         self.sender.write(writer)
@@ -151,8 +146,7 @@ class FramedContent(Struct):
             authenticated_data=reader.opaque(),
             content=read_content(reader, reader.enum8(ContentType)),
         )
-        object.__setattr__(content, "_encoded", reader.since(start))
-        return content
+        return content.read_as(reader.since(start))
 
     def to_be_signed(self, wire_format: WireFormat, group_context: GroupContext | None) -> bytes:
         """Return FramedContentTBS; the context is there for senders who are or become members.

@@ -1,9 +1,9 @@
 """A group as its member holds it: the face of this library (RFC 9420).
 
-    group = create_group(suite, group_id, credential, signature_private_key, ...)     alone, epoch 0
+    group = create_group(...) | join(...) | join_external(...)      see `membership`
     pending = group.commit([Add(key_package)], random=..., now_s=...)                 nothing has changed yet
         pending.commit -> delivery service      accepted? group = group.take_up(pending.group) : receive what came first
-        pending.welcome -> the newcomer         group = join(welcome, ratchet_tree, bundle, signature_private_key, ...)
+        pending.welcome -> the newcomer         who joins by it
     group, message = group.seal(data, random=...)
     group, received = group.receive(message, now_s=...)
     store(group.rows()) ... group = Group.load(rows)
@@ -17,33 +17,32 @@ Three parts change at different speeds. The `Epoch` changes with commits; propos
 change with every message. `rows()` keeps them apart (`saved_state.py`). Of past epochs the last `PAST_EPOCHS` are
 kept, for application messages only.
 
-Handshakes are sent as PublicMessage, so that the delivery service can hold them to its policy; private ones are
-understood when received. Application data are always PrivateMessage.
+Handshakes are sent as PublicMessage unless the caller asks for PrivateMessage: the delivery service can hold public
+ones to its policy. Application data are always PrivateMessage.
 """
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
-from heliograph.mls import joining, key_schedule, private_message, proposal_rules
+from heliograph.mls import key_schedule, private_message, proposal_rules
+from heliograph.mls.choosing import choose_proposals
 from heliograph.mls.commit import Commit
 from heliograph.mls.committing import (
     BuiltCommit,
     Committer,
     FreshLeaf,
     LeafChanges,
-    UpdateKeys,
     build,
     check_own_leaf,
-    choose_proposals,
     propose_leaf,
 )
-from heliograph.mls.credential import Credential
+from heliograph.mls.credential_check import CredentialCheck, check_received
 from heliograph.mls.epoch import Epoch, PastEpoch
 from heliograph.mls.errors import StateError, ValidationError
-from heliograph.mls.extension import Extension
 from heliograph.mls.framing import (
     AuthenticatedContent,
+    Content,
     ContentType,
     FramedContent,
     MLSMessage,
@@ -53,9 +52,8 @@ from heliograph.mls.framing import (
     WireFormat,
 )
 from heliograph.mls.group_context import GroupContext
-from heliograph.mls.key_package import KeyPackageBundle
 from heliograph.mls.key_schedule import KnownPsks
-from heliograph.mls.leaf_node import Capabilities, LeafNode, Lifetime
+from heliograph.mls.leaf_node import LeafNode
 from heliograph.mls.processing import (
     ReceivedApplication,
     ReceivedCommit,
@@ -64,7 +62,7 @@ from heliograph.mls.processing import (
     process_commit,
     verify_handshake,
 )
-from heliograph.mls.proposal import Proposal, ProposalOrRef, Update
+from heliograph.mls.proposal import Proposal, ProposalOrRef, ReInit, Update
 from heliograph.mls.proposal_rules import (
     DEFAULT_POLICY,
     ProposalPolicy,
@@ -73,7 +71,7 @@ from heliograph.mls.proposal_rules import (
 )
 from heliograph.mls.public_group import MAX_PENDING_PROPOSALS
 from heliograph.mls.ratchet_tree import Member, RatchetTree
-from heliograph.mls.saved_state import SlowState, load_slow_state
+from heliograph.mls.saved_state import VERSION, SlowState, load_slow_state, version_of
 from heliograph.mls.secret_tree import SecretTree
 from heliograph.mls.suite import CipherSuite, Random, Secret
 from heliograph.mls.tree_math import LeafIndex
@@ -86,17 +84,31 @@ Received: TypeAlias = ReceivedApplication | ReceivedProposal | ReceivedCommit
 
 @dataclass(frozen=True, slots=True)
 class PendingCommit:
-    """A commit that is not yet accepted: MLSMessages to send, the tree to offer, and the group if it is accepted.
+    """A commit that is not yet accepted: MLSMessages to send, the tree to offer, and what the group then is.
 
-    commit: a PublicMessage; welcome: a Welcome, None if nobody is added; group_info: a GroupInfo with external_pub;
-    ratchet_tree: the encoded tree of the new epoch, for joiners.
+    commit: a PublicMessage, or a PrivateMessage if that was asked for; welcome: a Welcome, None if nobody is added;
+    group_info: a GroupInfo with external_pub; group: as it is if the commit is accepted.
+    group_before: the group as it stays until then, without the message key that a private commit used; to be stored
+    before the commit is sent. None for a commit from outside.
     """
 
     commit: bytes
     welcome: bytes | None
     group_info: bytes
-    ratchet_tree: bytes
     group: "Group"
+    group_before: "Group | None" = None
+
+    @classmethod
+    def of(
+        cls, built: BuiltCommit, message: bytes, group: "Group", group_before: "Group | None" = None
+    ) -> "PendingCommit":
+        """Return a commit that was built and framed as `message`."""
+        return cls(message, built.welcome, built.group_info, group, group_before)
+
+    @property
+    def ratchet_tree(self) -> bytes:
+        """Return the encoded tree of the new epoch, for joiners; made when it is first asked for."""
+        return self.group.ratchet_tree()
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +117,11 @@ class Group:
 
     _slow: SlowState
     _secret_trees: Mapping[int, SecretTree] = field(repr=False)
+
+    @classmethod
+    def enter(cls, epoch: Epoch, encryption_secret: Secret) -> "Group":
+        """Return the group as one holds it who has just come to its epoch."""
+        return cls(SlowState(epoch), _first_keys(epoch, encryption_secret))
 
     # --- what can be asked ----------------------------------------------------------------------------------------
 
@@ -133,6 +150,10 @@ class Group:
         """Return the ratchet tree."""
         return self._slow.epoch.tree
 
+    def tree_at(self, epoch: int) -> RatchetTree:
+        """Return the ratchet tree of this epoch or of a past one that is kept; raises StateError for another."""
+        return self._readable_epoch(epoch).saved_tree.tree
+
     @property
     def own_leaf_index(self) -> LeafIndex:
         """Return this member's leaf."""
@@ -150,6 +171,14 @@ class Group:
     def is_active(self) -> bool:
         """Tell whether this member is still in the group; once removed it can only read late messages."""
         return self._slow.is_active
+
+    @property
+    def reinit(self) -> ReInit | None:
+        """Return the parameters of the group's successor, if a commit has closed this group; see `successor`.
+
+        Source: RFC 9420 §11.2.
+        """
+        return self._slow.reinit
 
     @property
     def epoch_authenticator(self) -> bytes:
@@ -174,13 +203,13 @@ class Group:
         """Return `length` bytes that only members of this epoch know. Source: RFC 9420 §8.5."""
         return key_schedule.export(self.suite, self._slow.epoch.secrets.exporter_secret, label, context, length)
 
-    def group_info(self) -> bytes:
+    def group_info(self, *, with_tree: bool = False) -> bytes:
         """Return an MLSMessage with this epoch's GroupInfo, signed by this member; it carries external_pub.
 
-        Source: RFC 9420 §12.4.3.
+        with_tree: let it carry the ratchet tree too. Source: RFC 9420 §12.4.3, §12.4.3.3.
         """
         self._require_active()
-        return MLSMessage(self._slow.epoch.group_info()).encode()
+        return MLSMessage(self._slow.epoch.group_info(with_tree=with_tree)).encode()
 
     def ratchet_tree(self) -> bytes:
         """Return the encoded ratchet tree, which goes to joiners beside Welcome or GroupInfo.
@@ -215,13 +244,16 @@ class Group:
     def load(cls, rows: Mapping[str, bytes]) -> "Group":
         """Return the group that `rows` gave.
 
-        Raises UnsupportedError for rows of another version, StateError when any row is damaged, missing or left over.
+        Rows of older versions are read too. Raises UnsupportedError for a version that is not known, StateError when
+        any row is damaged, missing or left over.
         """
         slow = load_slow_state(rows)
         suite = slow.epoch.suite
         epochs = [slow.epoch.group_context.epoch, *(past.group_context.epoch for past in slow.past)]
         group = cls(slow, {epoch: SecretTree.load(suite, epoch, rows) for epoch in epochs})
-        if group.rows() != dict(rows):
+        is_present = version_of(rows) == VERSION
+        saved, given = group.rows(), dict(rows)
+        if (saved != given) if is_present else (saved.keys() != given.keys()):
             raise StateError("the saved group has rows that do not belong to it")
         return group
 
@@ -231,18 +263,23 @@ class Group:
         self,
         proposal: Proposal,
         *,
+        random: Random,
         now_s: int,
         authenticated_data: bytes = b"",
+        wire_format: WireFormat = WireFormat.PUBLIC_MESSAGE,
         policy: ProposalPolicy = DEFAULT_POLICY,
     ) -> tuple["Group", bytes]:
-        """Return the group with a proposal that waits for a commit, and its MLSMessage (PublicMessage).
+        """Return the group with a proposal that waits for a commit, and its MLSMessage.
 
-        Raises ValidationError for a proposal that no one may commit, or an Update, for which there is `update_leaf`;
-        UnsupportedError for psk and reinit. Source: RFC 9420 §12.1.
+        wire_format: PUBLIC_MESSAGE or PRIVATE_MESSAGE. Raises ValidationError for a proposal that no one may commit, or
+        an Update, for which there is `update_leaf`. Source: RFC 9420 §12.1.
         """
         if isinstance(proposal, Update):
             raise ValidationError("an Update is proposed by update_leaf, which keeps its keys")
-        return self._propose(proposal, None, now_s, authenticated_data, policy)
+        self._require_active()
+        signed = self._sign(proposal, authenticated_data, wire_format)
+        group, _ = self._keep_proposal(signed, proposal, policy, now_s)
+        return group._framed(signed, random)
 
     def update_leaf(
         self,
@@ -251,6 +288,7 @@ class Group:
         random: Random,
         now_s: int,
         authenticated_data: bytes = b"",
+        wire_format: WireFormat = WireFormat.PUBLIC_MESSAGE,
     ) -> tuple["Group", bytes]:
         """Return the group with an Update of the own leaf that another member may commit, and its MLSMessage.
 
@@ -258,32 +296,39 @@ class Group:
         """
         self._require_active()
         leaf_node, keys = propose_leaf(self._slow.epoch, changes, random)
-        return self._propose(Update(leaf_node), keys, now_s, authenticated_data, DEFAULT_POLICY)
+        signed = self._sign(Update(leaf_node), authenticated_data, wire_format)
+        group, received = self._keep_proposal(signed, Update(leaf_node), DEFAULT_POLICY, now_s)
+        update_keys = {**group._slow.update_keys, received.reference: keys}
+        group = replace(group, _slow=replace(group._slow, update_keys=update_keys))
+        return group._framed(signed, random)
 
-    def _propose(
-        self,
-        proposal: Proposal,
-        keys: UpdateKeys | None,
-        now_s: int,
-        authenticated_data: bytes,
-        policy: ProposalPolicy,
-    ) -> tuple["Group", bytes]:
-        self._require_active()
-        epoch = self._slow.epoch
-        content = FramedContent(
+    def _sign(self, content: Content, authenticated_data: bytes, wire_format: WireFormat) -> AuthenticatedContent:
+        framed = FramedContent(
             group_id=self.group_id,
             epoch=self.epoch,
             sender=Sender.member(self.own_leaf_index),
             authenticated_data=authenticated_data,
-            content=proposal,
+            content=content,
         )
-        signed = content.sign(self.suite, epoch.signature_private_key, WireFormat.PUBLIC_MESSAGE, self.group_context)
-        group, received = self._keep_proposal(signed, proposal, policy, now_s)
-        if keys is not None:
-            update_keys = {**group._slow.update_keys, received.reference: keys}
-            group = replace(group, _slow=replace(group._slow, update_keys=update_keys))
-        message = signed.to_public_message(self.suite, epoch.secrets.membership_key, self.group_context)
-        return group, MLSMessage(message).encode()
+        return framed.sign(self.suite, self._slow.epoch.signature_private_key, wire_format, self.group_context)
+
+    def _framed(
+        self, signed: AuthenticatedContent, random: Random, padding_bytes: int | None = None
+    ) -> tuple["Group", bytes]:
+        """Return the group without the message key that was used, if any, and the MLSMessage of signed content."""
+        secrets = self._slow.epoch.secrets
+        if signed.wire_format is WireFormat.PUBLIC_MESSAGE:
+            public = signed.to_public_message(self.suite, secrets.membership_key, self.group_context)
+            return self, MLSMessage(public).encode()
+        secret_tree, private = private_message.seal(
+            self.suite,
+            self._secret_trees[self.epoch],
+            secrets.sender_data_secret,
+            signed,
+            random=random,
+            padding_bytes=padding_bytes,
+        )
+        return self._with_keys(secret_tree), MLSMessage(private).encode()
 
     def _keep_proposal(
         self, message: AuthenticatedContent, proposal: Proposal, policy: ProposalPolicy, now_s: int
@@ -315,37 +360,46 @@ class Group:
         authenticated_data: bytes = b"",
         psks: Mapping[bytes, bytes] | None = None,
         policy: ProposalPolicy = DEFAULT_POLICY,
+        wire_format: WireFormat = WireFormat.PUBLIC_MESSAGE,
+        with_tree: bool = False,
     ) -> PendingCommit:
         """Return a commit of `proposals` by value and of all pending ones, by reference, that can go along with them.
 
         A pending proposal that has become invalid, or that cannot stand beside another, is left out: nobody can block
         the group with one. So are those whose reference is in `leave_out`: a committer answers for all that it commits,
         whoever has proposed it. force_path: renew the own leaf and path even if the proposals do not require it.
-        changes: of the own leaf; they imply a path. psks: external pre-shared keys by `psk_id`. This group stays as it
-        is: building a commit changes nothing.
+        changes: of the own leaf; they imply a path. psks: external pre-shared keys by `psk_id`. wire_format:
+        PUBLIC_MESSAGE or PRIVATE_MESSAGE; with_tree: let Welcome and GroupInfo carry the ratchet tree. This group stays
+        as it is: building a commit changes nothing, but see `PendingCommit.group_before` for a private one.
         Raises ValidationError, VerificationError or UnsupportedError for `proposals`.
         Source: RFC 9420 §12.4.1.
         """
         self._require_active()
         epoch = self._slow.epoch
         waiting = [received for received in self.pending_proposals if received.reference not in leave_out]
-        chosen, applied = choose_proposals(epoch, waiting, proposals, now_s=now_s, policy=policy)
+        known = self.known_psks(psks)
+        chosen, applied = choose_proposals(epoch, waiting, proposals, psks=known, now_s=now_s, policy=policy)
         with_path = force_path or applied.path_required or changes is not None
+        committer = Committer.member(epoch)
         built = build(
-            Committer.member(epoch),
+            committer,
             [
                 *(ProposalOrRef(reference=received.reference) for received in chosen),
                 *(ProposalOrRef(proposal=proposal) for proposal in proposals),
             ],
             applied,
             fresh_leaf=FreshLeaf.of(epoch, changes) if with_path else None,
-            psks=self._known_psks(psks).find(applied.psks),
+            psks=known.find(applied.psks),
             authenticated_data=authenticated_data,
             random=random,
+            wire_format=wire_format,
+            with_tree=with_tree,
         )
         if changes is not None:
             check_own_leaf(built.epoch)
-        return _pending(built, self._after(built.epoch, built.encryption_secret))
+        group_before, message = self._framed(built.content, random)
+        group = group_before._after(built.epoch, built.encryption_secret, applied.reinit)
+        return PendingCommit.of(built, message, group, group_before)
 
     def take_up(self, after: "Group") -> "Group":
         """Return `after`, the group of this member's own PendingCommit, once that is accepted.
@@ -361,10 +415,10 @@ class Group:
         slow = after._slow if past == after._slow.past else replace(after._slow, past=past)
         return Group(slow, {after.epoch: after._secret_trees[after.epoch], **kept})
 
-    def _after(self, epoch: Epoch, encryption_secret: Secret) -> "Group":
+    def _after(self, epoch: Epoch, encryption_secret: Secret, reinit: ReInit | None) -> "Group":
         past = (PastEpoch.of(self._slow.epoch), *self._slow.past)[:PAST_EPOCHS]
         kept = {one.group_context.epoch: self._secret_trees[one.group_context.epoch] for one in past}
-        return Group(SlowState(epoch, past=past), {**_first_keys(epoch, encryption_secret), **kept})
+        return Group(SlowState(epoch, past=past, reinit=reinit), {**_first_keys(epoch, encryption_secret), **kept})
 
     # --- application messages -------------------------------------------------------------------------------------
 
@@ -381,24 +435,8 @@ class Group:
         padding_bytes: zero bytes to add; None pads to the Padmé length, at least 256 bytes. Source: RFC 9420 §6.3, §15.
         """
         self._require_active()
-        epoch = self._slow.epoch
-        content = FramedContent(
-            group_id=self.group_id,
-            epoch=self.epoch,
-            sender=Sender.member(self.own_leaf_index),
-            authenticated_data=authenticated_data,
-            content=application_data,
-        )
-        signed = content.sign(self.suite, epoch.signature_private_key, WireFormat.PRIVATE_MESSAGE, self.group_context)
-        secret_tree, message = private_message.seal(
-            self.suite,
-            self._secret_trees[self.epoch],
-            epoch.secrets.sender_data_secret,
-            signed,
-            random=random,
-            padding_bytes=padding_bytes,
-        )
-        return self._with_keys(secret_tree), MLSMessage(message).encode()
+        signed = self._sign(application_data, authenticated_data, WireFormat.PRIVATE_MESSAGE)
+        return self._framed(signed, random, padding_bytes)
 
     def _with_keys(self, secret_tree: SecretTree) -> "Group":
         return Group(self._slow, {**self._secret_trees, secret_tree.epoch: secret_tree})
@@ -412,13 +450,22 @@ class Group:
         now_s: int,
         psks: Mapping[bytes, bytes] | None = None,
         policy: ProposalPolicy = DEFAULT_POLICY,
+        check_credential: CredentialCheck | None = None,
     ) -> tuple["Group", Received]:
         """Return the group after an MLSMessage (PublicMessage or PrivateMessage), and what it said.
 
         now_s: when the message was accepted for the group, in seconds since 1970 UTC; psks: external pre-shared keys by
-        `psk_id`. Raises DecodeError, ValidationError, VerificationError, UnsupportedError, or StateError for another
-        group or epoch, a replay, or one's own message. Source: RFC 9420 §6, §12.4.2.
+        `psk_id`; check_credential: called for each credential that a proposal or commit brings in. Raises DecodeError,
+        ValidationError, VerificationError, UnsupportedError, or StateError for another group or epoch, a replay, or
+        one's own message; and what `check_credential` raises. Source: RFC 9420 §6, §12.4.2, §5.3.1.
         """
+        group, received = self._receive(message, now_s, psks, policy)
+        check_received(check_credential, self.group_context, group.group_context, received)
+        return group, received
+
+    def _receive(
+        self, message: bytes, now_s: int, psks: Mapping[bytes, bytes] | None, policy: ProposalPolicy
+    ) -> tuple["Group", Received]:
         body = MLSMessage.decode(message).body
         if isinstance(body, PublicMessage):
             return self._receive_handshake(self._open_public(body), now_s, psks, policy)
@@ -459,7 +506,7 @@ class Group:
         for past in self._slow.past:
             if past.group_context.epoch == number:
                 return past
-        raise StateError("message is for an epoch that is not known here: too old, or still to come")
+        raise StateError("the epoch is not known here: too old, or still to come")
 
     def _receive_handshake(
         self, message: AuthenticatedContent, now_s: int, psks: Mapping[bytes, bytes] | None, policy: ProposalPolicy
@@ -481,17 +528,21 @@ class Group:
             message,
             self._slow.proposals,
             self._slow.update_keys,
-            psks=self._known_psks(psks),
+            psks=self.known_psks(psks),
             policy=policy,
             now_s=now_s,
         )
         if processed.epoch is None:
             group = replace(self, _slow=SlowState(self._slow.epoch, is_active=False, past=self._slow.past))
         else:
-            group = self._after(processed.epoch, processed.encryption_secret)
+            group = self._after(processed.epoch, processed.encryption_secret, processed.applied.reinit)
         return group, processed.received(message)
 
-    def _known_psks(self, external: Mapping[bytes, bytes] | None) -> KnownPsks:
+    def known_psks(self, external: Mapping[bytes, bytes] | None) -> KnownPsks:
+        """Return the pre-shared keys at hand: the given ones, by `psk_id`, and the resumption_psk of each epoch kept.
+
+        Source: RFC 9420 §8.4, §8.6.
+        """
         epoch = self._slow.epoch
         resumption: dict[tuple[bytes, int], bytes] = {(self.group_id, self.epoch): epoch.secrets.resumption_psk}
         for past in self._slow.past:
@@ -501,97 +552,10 @@ class Group:
     def _require_active(self) -> None:
         if not self.is_active:
             raise StateError("this member was removed from the group")
-
-
-def create_group(
-    suite: CipherSuite,
-    group_id: bytes,
-    credential: Credential,
-    signature_private_key: bytes,
-    *,
-    lifetime: Lifetime,
-    capabilities: Capabilities,
-    extensions: Sequence[Extension] = (),
-    leaf_extensions: Sequence[Extension] = (),
-    random: Random,
-) -> Group:
-    """Return a new group whose only member is its creator.
-
-    extensions: of the group context. Raises ValidationError if the creator's own leaf does not meet them.
-    Source: RFC 9420 §11.
-    """
-    epoch, encryption_secret = joining.found(
-        suite,
-        group_id,
-        credential,
-        Secret(signature_private_key),
-        lifetime=lifetime,
-        capabilities=capabilities,
-        extensions=extensions,
-        leaf_extensions=leaf_extensions,
-        random=random,
-    )
-    return Group(SlowState(epoch), _first_keys(epoch, encryption_secret))
-
-
-def join(
-    welcome: bytes,
-    ratchet_tree: bytes | None,
-    bundle: KeyPackageBundle,
-    signature_private_key: bytes,
-    *,
-    now_s: int,
-    psks: Mapping[bytes, bytes] | None = None,
-) -> Group:
-    """Return the group into which a Welcome invites the owner of a key package.
-
-    welcome: an MLSMessage; ratchet_tree: None if it is in the Welcome's GroupInfo; psks: external pre-shared keys by
-    `psk_id`. The caller judges the credentials of `members()` before it keeps the group. Raises MLSError of any kind;
-    StateError means that the Welcome is not for this key package or needs something that is missing.
-    Source: RFC 9420 §12.4.3.1.
-    """
-    epoch, encryption_secret = joining.join_by_welcome(
-        welcome, ratchet_tree, bundle, signature_private_key, psks=psks or {}, now_s=now_s
-    )
-    return Group(SlowState(epoch), _first_keys(epoch, encryption_secret))
-
-
-def join_external(
-    group_info: bytes,
-    ratchet_tree: bytes | None,
-    credential: Credential,
-    signature_private_key: bytes,
-    *,
-    capabilities: Capabilities,
-    leaf_extensions: Sequence[Extension] = (),
-    resync_leaf: LeafIndex | None = None,
-    random: Random,
-    now_s: int,
-    authenticated_data: bytes = b"",
-) -> PendingCommit:
-    """Return a commit by which an outsider adds itself; its group holds if the commit is accepted.
-
-    resync_leaf: the same client's old leaf, which the commit removes. Source: RFC 9420 §12.4.3.2.
-    """
-    built = joining.commit_from_outside(
-        group_info,
-        ratchet_tree,
-        credential,
-        Secret(signature_private_key),
-        capabilities=capabilities,
-        leaf_extensions=leaf_extensions,
-        resync_leaf=resync_leaf,
-        random=random,
-        now_s=now_s,
-        authenticated_data=authenticated_data,
-    )
-    return _pending(built, Group(SlowState(built.epoch), _first_keys(built.epoch, built.encryption_secret)))
+        if self.reinit is not None:
+            raise StateError("the group was closed by a ReInit: it goes on in its successor")
 
 
 def _first_keys(epoch: Epoch, encryption_secret: Secret) -> dict[int, SecretTree]:
     number = epoch.group_context.epoch
     return {number: SecretTree.create(epoch.suite, number, epoch.tree.leaf_count, encryption_secret)}
-
-
-def _pending(built: BuiltCommit, group: Group) -> PendingCommit:
-    return PendingCommit(built.commit, built.welcome, built.group_info, group.ratchet_tree(), group)

@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 
-from heliograph.mls.codec import Reader, Struct, Writer
+from heliograph.mls.codec import EncodedOnce, Reader, Writer
 from heliograph.mls.extension import Extension
 
 
 @dataclass(frozen=True, slots=True)
-class GroupContext(Struct):
+class GroupContext(EncodedOnce):
     """A summary of the group's state in one epoch. Source: RFC 9420 §8.1."""
 
     version: int
@@ -18,8 +18,8 @@ class GroupContext(Struct):
     confirmed_transcript_hash: bytes
     extensions: tuple[Extension, ...] = ()
 
-    def write(self, writer: Writer) -> None:
-        """Append the encoding."""
+    def write_fields(self, writer: Writer) -> None:
+        """Append the encoding, field by field."""
         writer.uint16(self.version)
         writer.uint16(self.cipher_suite)
         writer.opaque(self.group_id)
@@ -31,7 +31,8 @@ class GroupContext(Struct):
     @classmethod
     def read(cls, reader: Reader) -> "GroupContext":
         """Read one; raises DecodeError."""
-        return cls(
+        start = reader.position
+        context = cls(
             version=reader.uint16(),
             cipher_suite=reader.uint16(),
             group_id=reader.opaque(),
@@ -40,3 +41,4 @@ class GroupContext(Struct):
             confirmed_transcript_hash=reader.opaque(),
             extensions=reader.vector(Extension.read),
         )
+        return context.read_as(reader.since(start))

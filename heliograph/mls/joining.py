@@ -6,8 +6,9 @@ confirmation tag must match.
 """
 
 import hmac
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 from heliograph.mls import key_schedule, proposal_rules, treekem
 from heliograph.mls.committing import BuiltCommit, Committer, FreshLeaf, build, check_own_leaf
@@ -19,8 +20,16 @@ from heliograph.mls.framing import MLSMessage, Sender, SenderType
 from heliograph.mls.group_context import GroupContext
 from heliograph.mls.group_info import GroupInfo, Welcome
 from heliograph.mls.key_package import KeyPackageBundle
+from heliograph.mls.key_schedule import KnownPsks
 from heliograph.mls.leaf_node import Capabilities, LeafNode, LeafNodeSource, Lifetime, ProtocolVersion
-from heliograph.mls.proposal import ExternalInit, Proposal, ProposalOrRef, Remove
+from heliograph.mls.proposal import (
+    ExternalInit,
+    PreSharedKeyID,
+    PreSharedKeyProposal,
+    Proposal,
+    ProposalOrRef,
+    Remove,
+)
 from heliograph.mls.proposal_rules import DEFAULT_POLICY, SentProposal
 from heliograph.mls.public_group import PublicGroup
 from heliograph.mls.ratchet_tree import RatchetTree
@@ -81,16 +90,24 @@ def found(
     return epoch, schedule.encryption_secret
 
 
+class Joined(NamedTuple):
+    """The epoch into which a Welcome leads, its encryption_secret, and the pre-shared keys that it was made with."""
+
+    epoch: Epoch
+    encryption_secret: Secret
+    psks: tuple[PreSharedKeyID, ...]
+
+
 def join_by_welcome(
     message: bytes,
     ratchet_tree: bytes | None,
     bundle: KeyPackageBundle,
     signature_private_key: bytes,
     *,
-    psks: Mapping[bytes, bytes],
+    psks: KnownPsks,
     now_s: int,
-) -> tuple[Epoch, Secret]:
-    """Return the epoch that a Welcome leads into, and its encryption_secret. Source: RFC 9420 §12.4.3.1."""
+) -> Joined:
+    """Return where a Welcome leads. Source: RFC 9420 §12.4.3.1."""
     body = MLSMessage.decode(message).body
     if not isinstance(body, Welcome):
         raise ValidationError("message is not a Welcome")
@@ -115,7 +132,7 @@ def join_by_welcome(
         signature_private_key=Secret(signature_private_key),
         secrets=schedule.epoch,
     )
-    return epoch, schedule.encryption_secret
+    return Joined(epoch, schedule.encryption_secret, opened.psks)
 
 
 def commit_from_outside(
@@ -127,26 +144,27 @@ def commit_from_outside(
     capabilities: Capabilities,
     leaf_extensions: Sequence[Extension],
     resync_leaf: LeafIndex | None,
+    psks: Sequence[tuple[PreSharedKeyID, bytes]],
     random: Random,
     now_s: int,
     authenticated_data: bytes,
-) -> BuiltCommit:
+    with_tree: bool,
+) -> tuple[Committer, BuiltCommit]:
     """Return an external commit that adds a new leaf, and removes the same client's old one at `resync_leaf`.
 
-    Source: RFC 9420 §12.4.3.2.
+    psks: to mix into the new epoch, with their keys. Source: RFC 9420 §12.4.3.2.
     """
-    body = MLSMessage.decode(group_info).body
-    if not isinstance(body, GroupInfo):
-        raise ValidationError("message is not a GroupInfo")
-    public = PublicGroup.open(body, RatchetTree.decode(_tree_bytes(body, ratchet_tree)), now_s=now_s)
+    info = open_group_info(group_info)
+    public = PublicGroup.open(info, RatchetTree.decode(_tree_bytes(info, ratchet_tree)), now_s=now_s)
     suite, context = public.suite, public.group_context
-    external_pub = ExternalPub.of(body.extensions)
+    external_pub = ExternalPub.of(info.extensions)
     if external_pub is None:
         raise ValidationError("GroupInfo has no external_pub: the group cannot be joined from outside")
     kem_output, init_secret = key_schedule.start_external_init(suite, external_pub.external_pub, random)
     proposals: list[Proposal] = [ExternalInit(kem_output)]
     if resync_leaf is not None:
         proposals.append(Remove(resync_leaf))
+    proposals.extend(PreSharedKeyProposal(identifier) for identifier, _ in psks)
     sender = Sender(SenderType.NEW_MEMBER_COMMIT)
     applied = proposal_rules.apply(
         suite,
@@ -181,14 +199,23 @@ def commit_from_outside(
         [ProposalOrRef(proposal=proposal) for proposal in proposals],
         replace(applied, tree=tree),
         fresh_leaf=FreshLeaf(leaf_node, signature_private_key),
-        psks=(),
+        psks=psks,
         authenticated_data=authenticated_data,
         random=random,
+        with_tree=with_tree,
     )
     joiner = check_own_leaf(built.epoch)
     for member in applied.removed:
         proposal_rules.check_resync(member.leaf_node, joiner)
-    return built
+    return committer, built
+
+
+def open_group_info(message: bytes) -> GroupInfo:
+    """Return the GroupInfo in an MLSMessage, nothing in it verified; raises DecodeError or ValidationError."""
+    body = MLSMessage.decode(message).body
+    if not isinstance(body, GroupInfo):
+        raise ValidationError("message is not a GroupInfo")
+    return body
 
 
 def _tree_bytes(group_info: GroupInfo, ratchet_tree: bytes | None) -> bytes:

@@ -8,7 +8,7 @@ resort.
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from heliograph.mls.codec import Reader, Struct, Writer
+from heliograph.mls.codec import EncodedOnce, Reader, Writer, opaque
 from heliograph.mls.credential import Credential
 from heliograph.mls.errors import DecodeError, ValidationError
 from heliograph.mls.extension import Extension, ExtensionType, find
@@ -26,7 +26,7 @@ from heliograph.mls.suite import CipherSuite, Random, Secret
 
 
 @dataclass(frozen=True, slots=True)
-class KeyPackage(Struct):
+class KeyPackage(EncodedOnce):
     """A signed leaf together with the key to which a Welcome is encrypted. Source: RFC 9420 §10."""
 
     version: int
@@ -41,15 +41,20 @@ class KeyPackage(Struct):
         """Say whether the package is marked for use more than once."""
         return find(self.extensions, ExtensionType.LAST_RESORT) is not None
 
-    def write(self, writer: Writer) -> None:
-        """Append the encoding."""
-        self._write_unsigned(writer)
+    def write_fields(self, writer: Writer) -> None:
+        """Append the encoding, field by field."""
+        writer.uint16(self.version)
+        writer.uint16(self.cipher_suite)
+        writer.opaque(self.init_key)
+        self.leaf_node.write(writer)
+        writer.vector(self.extensions)
         writer.opaque(self.signature)
 
     @classmethod
     def read(cls, reader: Reader) -> "KeyPackage":
         """Read one; raises DecodeError."""
-        return cls(
+        start = reader.position
+        key_package = cls(
             version=reader.uint16(),
             cipher_suite=reader.uint16(),
             init_key=reader.opaque(),
@@ -57,6 +62,7 @@ class KeyPackage(Struct):
             extensions=reader.vector(Extension.read),
             signature=reader.opaque(),
         )
+        return key_package.read_as(reader.since(start))
 
     def reference(self, suite: CipherSuite) -> bytes:
         """Return the KeyPackageRef, `suite.hash_length` bytes. Source: RFC 9420 §5.2."""
@@ -64,9 +70,7 @@ class KeyPackage(Struct):
 
     def sign(self, suite: CipherSuite, private: bytes) -> "KeyPackage":
         """Return this package signed anew. Source: RFC 9420 §10."""
-        writer = Writer()
-        self._write_unsigned(writer)
-        return replace(self, signature=suite.sign_with_label(private, "KeyPackageTBS", writer.getvalue()))
+        return replace(self, signature=suite.sign_with_label(private, "KeyPackageTBS", self._to_be_signed()))
 
     def validate(self, suite: CipherSuite, now_s: int, *, lifetime_limit_s: int | None = None) -> None:
         """Raise ValidationError or VerificationError unless the package may be used now, in a group of this suite.
@@ -103,17 +107,11 @@ class KeyPackage(Struct):
         Source: RFC 9420 §7.3, §10.1.
         """
         self.leaf_node.verify_signature(suite)
-        writer = Writer()
-        self._write_unsigned(writer)
         key = self.leaf_node.signature_key
-        suite.verify_with_label(key, "KeyPackageTBS", writer.getvalue(), self.signature)
+        suite.verify_with_label(key, "KeyPackageTBS", self._to_be_signed(), self.signature)
 
-    def _write_unsigned(self, writer: Writer) -> None:
-        writer.uint16(self.version)
-        writer.uint16(self.cipher_suite)
-        writer.opaque(self.init_key)
-        self.leaf_node.write(writer)
-        writer.vector(self.extensions)
+    def _to_be_signed(self) -> bytes:
+        return self.encode()[: -len(opaque(self.signature))]
 
 
 @dataclass(frozen=True, slots=True)

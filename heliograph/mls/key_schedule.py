@@ -33,9 +33,9 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from heliograph.mls.codec import Reader, Struct, Writer
-from heliograph.mls.errors import StateError, UnsupportedError, ValidationError
+from heliograph.mls.errors import StateError, ValidationError
 from heliograph.mls.group_context import GroupContext
-from heliograph.mls.proposal import PreSharedKeyID, PSKType, ResumptionPSKUsage
+from heliograph.mls.proposal import PreSharedKeyID, PSKType
 from heliograph.mls.suite import CipherSuite, Random, Secret
 
 _EXTERNAL_INIT_CONTEXT = b"MLS 1.0 external init secret"
@@ -249,7 +249,7 @@ class KnownPsks:
         """Pair each identifier with its key.
 
         Raises StateError if one is missing, since a key is never invented; ValidationError for the same identifier
-        twice; UnsupportedError for the keys of ReInit and branch. Source: RFC 9420 §8.4, §12.4.3.1.
+        twice. Source: RFC 9420 §8.4, §12.4.3.1.
         """
         if len(set(identifiers)) != len(identifiers):
             raise ValidationError("the same pre-shared key is named twice")
@@ -257,10 +257,8 @@ class KnownPsks:
         for identifier in identifiers:
             if identifier.psktype is PSKType.EXTERNAL:
                 psk = self.external.get(identifier.psk_id)
-            elif identifier.usage is ResumptionPSKUsage.APPLICATION:
-                psk = self.resumption.get((identifier.psk_group_id, identifier.psk_epoch))
             else:
-                raise UnsupportedError("resumption pre-shared keys of ReInit and branch are not supported")
+                psk = self.resumption.get((identifier.psk_group_id, identifier.psk_epoch))
             if psk is None:
                 raise StateError("a pre-shared key that this epoch needs is missing")
             found.append((identifier, psk))

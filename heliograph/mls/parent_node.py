@@ -7,7 +7,7 @@ sibling subtree as it stood when the parent was set; it ties the parent to whoev
 from dataclasses import dataclass
 from enum import IntEnum
 
-from heliograph.mls.codec import Reader, Struct, Writer
+from heliograph.mls.codec import Reader, Struct, Writer, opaque
 from heliograph.mls.leaf_node import LeafNode
 from heliograph.mls.suite import CipherSuite
 from heliograph.mls.tree_math import LeafIndex
@@ -44,21 +44,15 @@ class ParentNode(Struct):
 
 def leaf_tree_hash(suite: CipherSuite, leaf_index: LeafIndex, leaf_node: LeafNode | None) -> bytes:
     """Return the tree hash of a leaf. Source: RFC 9420 §7.8."""
-    writer = Writer()
-    writer.uint8(NodeType.LEAF)
-    writer.uint32(leaf_index)
-    writer.optional(leaf_node)
-    return suite.hash(writer.getvalue())
+    return suite.hash(
+        _LEAF + leaf_index.to_bytes(4) + (_ABSENT if leaf_node is None else _PRESENT + leaf_node.encode())
+    )
 
 
 def parent_tree_hash(suite: CipherSuite, parent_node: ParentNode | None, left_hash: bytes, right_hash: bytes) -> bytes:
     """Return the tree hash of a parent from those of its children. Source: RFC 9420 §7.8."""
-    writer = Writer()
-    writer.uint8(NodeType.PARENT)
-    writer.optional(parent_node)
-    writer.opaque(left_hash)
-    writer.opaque(right_hash)
-    return suite.hash(writer.getvalue())
+    node = _ABSENT if parent_node is None else _PRESENT + parent_node.encode()
+    return suite.hash(_PARENT + node + opaque(left_hash) + opaque(right_hash))
 
 
 def parent_hash(suite: CipherSuite, parent_node: ParentNode, original_sibling_tree_hash: bytes) -> bytes:
@@ -66,8 +60,9 @@ def parent_hash(suite: CipherSuite, parent_node: ParentNode, original_sibling_tr
 
     Source: RFC 9420 §7.9.
     """
-    writer = Writer()
-    writer.opaque(parent_node.encryption_key)
-    writer.opaque(parent_node.parent_hash)
-    writer.opaque(original_sibling_tree_hash)
-    return suite.hash(writer.getvalue())
+    above = opaque(parent_node.encryption_key) + opaque(parent_node.parent_hash)
+    return suite.hash(above + opaque(original_sibling_tree_hash))
+
+
+_LEAF, _PARENT = bytes((NodeType.LEAF,)), bytes((NodeType.PARENT,))
+_ABSENT, _PRESENT = b"\0", b"\1"

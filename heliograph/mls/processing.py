@@ -20,7 +20,7 @@ from heliograph.mls.framing import AuthenticatedContent, PrivateMessage, SenderT
 from heliograph.mls.key_schedule import KnownPsks
 from heliograph.mls.leaf_node import LeafNode
 from heliograph.mls.private_message import OpenedMessage
-from heliograph.mls.proposal import Add
+from heliograph.mls.proposal import Add, ReInit
 from heliograph.mls.proposal_rules import Applied, ProposalPolicy, ReceivedProposal
 from heliograph.mls.ratchet_tree import Member, RatchetTree
 from heliograph.mls.secret_tree import SecretTree
@@ -48,7 +48,8 @@ class ReceivedCommit:
 
     added includes the joiner of an external commit; updated includes a committer that renewed its leaf. Both hold the
     leaves as they now stand, removed as they stood before. removed_self: this member is out, and reads nothing new; it
-    has the committer's signature for that, but not the secrets to check the confirmation tag.
+    has the committer's signature for that, but not the secrets to check the confirmation tag. reinit: the group ends
+    here, and goes on in another with these parameters.
     """
 
     committer: LeafIndex
@@ -58,6 +59,7 @@ class ReceivedCommit:
     updated: tuple[Member, ...]
     removed_self: bool
     authenticated_data: bytes
+    reinit: ReInit | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,7 @@ class ProcessedCommit:
             updated=updated,
             removed_self=self.epoch is None,
             authenticated_data=message.content.authenticated_data,
+            reinit=self.applied.reinit,
         )
 
 

@@ -58,6 +58,16 @@ class PreSharedKeyID(Struct):
     psk_group_id: bytes = b""
     psk_epoch: int = 0
 
+    @classmethod
+    def external(cls, psk_id: bytes, psk_nonce: bytes) -> "PreSharedKeyID":
+        """Return the name of a key that the application has given its members; psk_nonce: fresh, KDF.Nh bytes."""
+        return cls(PSKType.EXTERNAL, psk_nonce, psk_id)
+
+    @classmethod
+    def resumption(cls, usage: ResumptionPSKUsage, group_id: bytes, epoch: int, psk_nonce: bytes) -> "PreSharedKeyID":
+        """Return the name of the key of an epoch's members; psk_nonce: fresh, KDF.Nh bytes. Source: RFC 9420 §8.6."""
+        return cls(PSKType.RESUMPTION, psk_nonce, usage=usage, psk_group_id=group_id, psk_epoch=epoch)
+
     def write(self, writer: Writer) -> None:
         """Append the encoding."""
         writer.uint8(self.psktype)

@@ -20,7 +20,7 @@ from heliograph.mls.commit import Commit
 from heliograph.mls.credential import CredentialType
 from heliograph.mls.errors import DecodeError, StateError, UnsupportedError, ValidationError
 from heliograph.mls.extension import Extension, ExternalSenders, RequiredCapabilities, check_unique
-from heliograph.mls.framing import Sender, SenderType
+from heliograph.mls.framing import EXTERNAL_PROPOSAL_TYPES, Sender, SenderType
 from heliograph.mls.group_context import GroupContext
 from heliograph.mls.key_package import KeyPackage
 from heliograph.mls.leaf_node import LeafNode, LeafNodeSource
@@ -43,6 +43,7 @@ from heliograph.mls.ratchet_tree import Member, RatchetTree
 from heliograph.mls.suite import CipherSuite
 from heliograph.mls.tree_math import LeafIndex
 
+# Source: RFC 9420 §17.4.
 _PATH_REQUIRED = Update | Remove | ExternalInit | GroupContextExtensions
 
 
@@ -50,26 +51,18 @@ _PATH_REQUIRED = Update | Remove | ExternalInit | GroupContextExtensions
 class ProposalPolicy:
     """Which types of proposal the application permits to whom.
 
-    By default members may send what is built (no psk, no reinit), external senders may only remove, and strangers may
-    propose nothing. A type that is permitted here must still keep the protocol's rules.
+    By default all that RFC 9420 permits them. A type that is permitted here must still keep the protocol's rules.
+    Source: RFC 9420 §12.1.8, §12.5.
     """
 
-    member: frozenset[int] = frozenset(
-        {
-            ProposalType.ADD,
-            ProposalType.UPDATE,
-            ProposalType.REMOVE,
-            ProposalType.EXTERNAL_INIT,
-            ProposalType.GROUP_CONTEXT_EXTENSIONS,
-        }
-    )
-    external: frozenset[int] = frozenset({ProposalType.REMOVE})
-    new_member: frozenset[int] = frozenset()
+    member: frozenset[int] = frozenset(ProposalType)
+    external: frozenset[int] = EXTERNAL_PROPOSAL_TYPES
+    new_member: frozenset[int] = frozenset({ProposalType.ADD})
     # How many proposals one commit may cover, so that nobody is made to verify signatures without end.
     commit_proposals_max: int = 2048
 
     def check(self, proposal: Proposal, sender: Sender) -> None:
-        """Raise ValidationError, or UnsupportedError for what is not built, unless the sender may propose this."""
+        """Raise ValidationError, or UnsupportedError for an unknown type, unless the sender may propose this."""
         if sender.sender_type is SenderType.EXTERNAL:
             permitted = self.external
         elif sender.sender_type is SenderType.NEW_MEMBER_PROPOSAL:
@@ -78,10 +71,6 @@ class ProposalPolicy:
             permitted = self.member
         if proposal.proposal_type in permitted:
             return
-        if isinstance(proposal, PreSharedKeyProposal):
-            raise UnsupportedError("psk proposals are not supported")
-        if isinstance(proposal, ReInit):
-            raise UnsupportedError("reinit proposals are not supported")
         if isinstance(proposal, UnknownProposal):
             raise UnsupportedError(f"proposals of type 0x{proposal.proposal_type:04x} are not supported")
         raise ValidationError("this sender is not permitted to send this type of proposal")
@@ -127,6 +116,7 @@ class Applied:
     newcomers: tuple[tuple[LeafIndex, KeyPackage], ...] = ()
     external_init: ExternalInit | None = None
     psks: tuple[PreSharedKeyID, ...] = ()
+    reinit: ReInit | None = None
     path_required: bool = False
 
 
@@ -225,6 +215,7 @@ def _make_changes(group_context: GroupContext, tree: RatchetTree, proposals: Seq
         newcomers=tuple(zip(places, packages, strict=True)),
         external_init=next((proposal for proposal in listed if isinstance(proposal, ExternalInit)), None),
         psks=tuple(proposal.psk for proposal in listed if isinstance(proposal, PreSharedKeyProposal)),
+        reinit=next((proposal for proposal in listed if isinstance(proposal, ReInit)), None),
         path_required=not proposals or any(isinstance(proposal, _PATH_REQUIRED) for proposal in listed),
     )
 
@@ -254,11 +245,9 @@ def check_proposal(
     elif isinstance(proposal, ReInit):
         if proposal.version < group_context.version:
             raise ValidationError("a ReInit goes back to an older version of the protocol")
-        raise UnsupportedError("reinit proposals are not supported")
+        _check_context_extensions(proposal.extensions)
     elif isinstance(proposal, GroupContextExtensions):
-        check_unique(proposal.extensions)
-        RequiredCapabilities.of(proposal.extensions)
-        ExternalSenders.of(proposal.extensions)
+        _check_context_extensions(proposal.extensions)
     else:
         raise UnsupportedError(f"proposals of type 0x{proposal.proposal_type:04x} are not supported")
 
@@ -287,6 +276,14 @@ def _check_update(
     leaf_node.verify_signature(suite, group_context.group_id, leaf_index)
 
 
+def _check_context_extensions(extensions: Sequence[Extension]) -> None:
+    check_unique(extensions)
+    RequiredCapabilities.of(extensions)
+    external_senders = ExternalSenders.of(extensions)
+    for sender in external_senders.senders if external_senders else ():
+        sender.credential.check_key(sender.signature_key)
+
+
 def _check_kem_output(suite: CipherSuite, proposal: ExternalInit) -> None:
     try:
         suite.validate_kem_output(proposal.kem_output)
@@ -311,15 +308,19 @@ def _check_list(tree: RatchetTree, proposals: Sequence[SentProposal], committer:
         raise ValidationError("a commit contains a ReInit together with other proposals")
     if sum(isinstance(proposal, GroupContextExtensions) for proposal in listed) > 1:
         raise ValidationError("a commit contains several GroupContextExtensions")
-    psks = [proposal.psk for proposal in listed if isinstance(proposal, PreSharedKeyProposal)]
-    if len(set(psks)) != len(psks):
-        raise ValidationError("a commit contains the same PreSharedKeyID twice")
+    _check_psks_differ(listed)
     _check_leaf_changes(proposals, committer)
     removed = {proposal.removed for proposal in listed if isinstance(proposal, Remove)}
     _check_additions(tree, [proposal for proposal in listed if isinstance(proposal, Add)], removed)
     unknown = {proposal.proposal_type for proposal in listed if isinstance(proposal, UnknownProposal)}
     if unknown:
         _check_understood(tree, unknown, removed)
+
+
+def _check_psks_differ(listed: Sequence[Proposal]) -> None:
+    psks = [proposal.psk for proposal in listed if isinstance(proposal, PreSharedKeyProposal)]
+    if len(set(psks)) != len(psks):
+        raise ValidationError("a commit contains the same PreSharedKeyID twice")
 
 
 def _check_leaf_changes(proposals: Sequence[SentProposal], committer: LeafIndex) -> None:
@@ -365,6 +366,7 @@ def _check_external_list(listed: Sequence[Proposal]) -> None:
         raise ValidationError("an external commit contains several Removes")
     if not all(isinstance(proposal, ExternalInit | Remove | PreSharedKeyProposal) for proposal in listed):
         raise ValidationError("an external commit contains a type of proposal that it may not")
+    _check_psks_differ(listed)
 
 
 def _updates(proposals: Sequence[SentProposal]) -> dict[LeafIndex, LeafNode]:

@@ -31,7 +31,7 @@ from heliograph.mls.framing import (
 from heliograph.mls.group_context import GroupContext
 from heliograph.mls.group_info import GroupInfo
 from heliograph.mls.leaf_node import ProtocolVersion
-from heliograph.mls.proposal import Add
+from heliograph.mls.proposal import Add, ReInit
 from heliograph.mls.proposal_rules import (
     DEFAULT_POLICY,
     Applied,
@@ -52,7 +52,9 @@ from heliograph.mls.update_path import merge_update_path
 MAX_PENDING_PROPOSALS = 1024
 MAX_PENDING_BYTES = 1 << 22
 MAX_EPOCH = (1 << 64) - 1
-_ENCODING_VERSION = 1
+# Version 2 added `reinit`.
+_ENCODING_VERSION = 2
+_READABLE_VERSIONS = (1, _ENCODING_VERSION)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,8 @@ class PublicGroup(Struct):
     # The proposals of this epoch by reference, and the messages in which they came, in order of arrival.
     proposals: Mapping[bytes, ReceivedProposal] = field(default_factory=lambda: MappingProxyType({}))
     proposal_messages: tuple[AuthenticatedContent, ...] = field(default=(), repr=False)
+    # The parameters of the group's successor, once a commit has closed the group with a ReInit.
+    reinit: ReInit | None = None
 
     @classmethod
     def open(cls, group_info: GroupInfo, tree: RatchetTree, *, now_s: int) -> "PublicGroup":
@@ -94,8 +98,9 @@ class PublicGroup(Struct):
         suite = cipher_suite(context.cipher_suite)
         check_unique(context.extensions)
         check_unique(group_info.extensions)
-        tree.validate(suite, context, now_s=now_s)
+        # One signature before those of all leaves: a GroupInfo that nobody in the tree has signed is refused at once.
         group_info.verify_signature(suite, tree)
+        tree.validate(suite, context, now_s=now_s)
         _check_external_pub(suite, group_info)
         ExternalSenders.of(context.extensions)
         tag = group_info.confirmation_tag
@@ -211,20 +216,23 @@ class PublicGroup(Struct):
         writer.opaque(self.confirmation_tag)
         self.tree.write(writer)
         writer.vector(self.proposal_messages)
+        writer.optional(self.reinit)
 
     @classmethod
     def read(cls, reader: Reader) -> "PublicGroup":
         """Read a saved state, which is trusted to be one; raises DecodeError."""
-        if reader.uint8() != _ENCODING_VERSION:
-            raise DecodeError("the saved state is of another version")
+        version = reader.uint8()
+        if version not in _READABLE_VERSIONS:
+            raise DecodeError("the saved state is of a version that is not known here")
         context = GroupContext.read(reader)
         interim = reader.opaque()
         tag = reader.opaque()
         tree = RatchetTree.read(reader)
         messages = reader.vector(AuthenticatedContent.read)
+        reinit = reader.optional(ReInit.read) if version >= 2 else None
         suite = cipher_suite(context.cipher_suite)
         proposals = {received.reference: received for received in (_received(suite, m) for m in messages)}
-        return cls(context, tree, interim, tag, MappingProxyType(proposals), messages)
+        return cls(context, tree, interim, tag, MappingProxyType(proposals), messages, reinit)
 
     def _authenticate(self, message: bytes) -> tuple[AuthenticatedContent, PublicMessage]:
         body = MLSMessage.decode(message).body
@@ -235,6 +243,8 @@ class PublicGroup(Struct):
             raise StateError("the message is for another group")
         if framed.epoch != self.group_context.epoch:
             raise StateError("the message is for another epoch")
+        if self.reinit is not None:
+            raise StateError("the group was closed by a ReInit: it goes on in its successor")
         framed.check_sender()
         content = body.authenticated_content()
         is_outside = framed.sender.sender_type in (SenderType.EXTERNAL, SenderType.NEW_MEMBER_PROPOSAL)
@@ -304,7 +314,8 @@ class PublicGroup(Struct):
             confirmed_transcript_hash=confirmed,
             extensions=applied.extensions,
         )
-        return PublicGroup(context, tree, interim_transcript_hash(self.suite, confirmed, tag), tag)
+        interim = interim_transcript_hash(self.suite, confirmed, tag)
+        return PublicGroup(context, tree, interim, tag, reinit=applied.reinit)
 
 
 def _received(suite: CipherSuite, message: AuthenticatedContent) -> ReceivedProposal:

@@ -9,10 +9,11 @@ split by how often its parts change:
     proposal/<position>       a proposal that waits for a commit, with the keys behind it if it is an own Update
     secret_tree/<epoch>/...   message keys: `secret_tree` holds them as rows; one or a few change with each message
 
-The first two bytes of the `epoch` row are the version of the whole; another version raises UnsupportedError. Rows come
-from the member's own store and are trusted: no signature in them is verified again. But every row carries a digest
-(`saved_row`), and loading is all or nothing: a row that is damaged, missing, or left over raises StateError. They hold
-every secret of the group.
+The first two bytes of the `epoch` row are the version of the whole. Older versions are read, and written anew in the
+present one at the next save; a version that is not known raises UnsupportedError. Version 2 added `reinit` and the
+count of proposals. Rows come from the member's own store and are trusted: no signature in them is verified again. But
+every row carries a digest (`saved_row`), and loading is all or nothing: a row that is damaged, missing, or left over
+raises StateError. They hold every secret of the group.
 """
 
 from collections.abc import Mapping
@@ -26,15 +27,15 @@ from heliograph.mls.errors import DecodeError, StateError, UnsupportedError
 from heliograph.mls.framing import Sender
 from heliograph.mls.group_context import GroupContext
 from heliograph.mls.key_schedule import EpochSecrets
-from heliograph.mls.proposal import read_proposal, write_proposal
+from heliograph.mls.proposal import ReInit, read_proposal, write_proposal
 from heliograph.mls.proposal_rules import ReceivedProposal
 from heliograph.mls.saved_row import checked, closed
 from heliograph.mls.suite import Secret, cipher_suite
 from heliograph.mls.tree_math import LeafIndex
 from heliograph.mls.treekem import PrivateKeys
 
-VERSION = 1
-_VERSION_BYTES = VERSION.to_bytes(2)
+VERSION = 2
+_READABLE_VERSIONS = (1, VERSION)
 _EPOCH = "epoch"
 
 
@@ -47,11 +48,13 @@ class SlowState:
     proposals: Mapping[bytes, ReceivedProposal] = field(default_factory=dict[bytes, ReceivedProposal])
     update_keys: Mapping[bytes, UpdateKeys] = field(default_factory=dict[bytes, UpdateKeys], repr=False)
     past: tuple[PastEpoch, ...] = ()
+    # The parameters of the group's successor, once a commit has closed the group with a ReInit.
+    reinit: ReInit | None = None
 
     @cached_property
     def rows(self) -> Mapping[str, bytes]:
         """Return the rows."""
-        rows = {_EPOCH: _encode_epoch(self.epoch, self.is_active)}
+        rows = {_EPOCH: _encode_epoch(self)}
         rows[_tree_row(self.epoch.group_context)] = self.epoch.saved_tree.encoded
         for past in self.past:
             rows[f"past/{past.group_context.epoch}"] = _encode_past(past)
@@ -67,16 +70,21 @@ def load_slow_state(rows: Mapping[str, bytes]) -> SlowState:
 
     Rows of message keys are looked at by `SecretTree.load`.
     """
-    if rows.get(_EPOCH, _VERSION_BYTES)[:2] != _VERSION_BYTES:
-        raise UnsupportedError("the saved group is of another version")
+    if _EPOCH in rows and version_of(rows) not in _READABLE_VERSIONS:
+        raise UnsupportedError("the saved group is of a version that is not known here")
     try:
         return _load(rows)
     except (DecodeError, ValueError) as error:
         raise StateError("a row of the saved group does not hold what it should") from error
 
 
+def version_of(rows: Mapping[str, bytes]) -> int:
+    """Return the version in which rows were written."""
+    return int.from_bytes(rows[_EPOCH][:2])
+
+
 def _load(rows: Mapping[str, bytes]) -> SlowState:
-    epoch, is_active = _decode_epoch(rows)
+    epoch, is_active, reinit, proposal_count = _decode_epoch(rows)
     past = tuple(
         _decode_past(rows, name)
         for name in sorted((name for name in rows if name.startswith("past/")), key=_number, reverse=True)
@@ -90,25 +98,30 @@ def _load(rows: Mapping[str, bytes]) -> SlowState:
         proposals[received.reference] = received
         if keys is not None:
             update_keys[received.reference] = keys
-    return SlowState(epoch, is_active, proposals, update_keys, past)
+    if proposal_count not in (None, len(proposals)):
+        raise StateError("a row of the saved group is missing")
+    return SlowState(epoch, is_active, proposals, update_keys, past, reinit)
 
 
-def _encode_epoch(epoch: Epoch, is_active: bool) -> bytes:
+def _encode_epoch(state: SlowState) -> bytes:
+    epoch = state.epoch
     writer = Writer()
     writer.uint16(VERSION)
-    writer.uint8(is_active)
+    writer.uint8(state.is_active)
     epoch.group_context.write(writer)
     writer.opaque(epoch.interim_transcript_hash)
     writer.opaque(epoch.confirmation_tag)
     epoch.private_keys.write(writer)
     writer.opaque(epoch.signature_private_key)
     epoch.secrets.write(writer)
+    writer.optional(state.reinit)
+    writer.uint16(len(state.proposals))
     return writer.getvalue()
 
 
-def _decode_epoch(rows: Mapping[str, bytes]) -> tuple[Epoch, bool]:
+def _decode_epoch(rows: Mapping[str, bytes]) -> tuple[Epoch, bool, ReInit | None, int | None]:
     reader = Reader(checked(rows, _EPOCH))
-    reader.uint16()
+    version = reader.uint16()
     is_active = bool(reader.uint8())
     context = GroupContext.read(reader)
     epoch = Epoch(
@@ -121,8 +134,10 @@ def _decode_epoch(rows: Mapping[str, bytes]) -> tuple[Epoch, bool]:
         signature_private_key=Secret(reader.opaque()),
         secrets=EpochSecrets.read(reader),
     )
+    reinit = reader.optional(ReInit.read) if version >= 2 else None
+    proposal_count = reader.uint16() if version >= 2 else None
     reader.finish()
-    return epoch, is_active
+    return epoch, is_active, reinit, proposal_count
 
 
 def _encode_past(past: PastEpoch) -> bytes:

@@ -9,7 +9,7 @@ node that it shares with the committer, and the names of the pre-shared keys in 
 is checked against the ratchet tree by whoever joins (`joining.py`).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from heliograph.mls import key_schedule, treekem
@@ -31,6 +31,7 @@ class OpenedWelcome:
 
     suite: CipherSuite
     group_info: GroupInfo
+    psks: tuple[PreSharedKeyID, ...]
     path_secret: Secret | None = field(repr=False)
     schedule: Schedule = field(repr=False)
 
@@ -60,11 +61,11 @@ def seal_welcome(
     return Welcome(suite.id, tuple(secrets), encrypted_group_info)
 
 
-def open_welcome(welcome: Welcome, bundle: KeyPackageBundle, psks: Mapping[bytes, bytes]) -> OpenedWelcome:
+def open_welcome(welcome: Welcome, bundle: KeyPackageBundle, psks: KnownPsks) -> OpenedWelcome:
     """Return what the Welcome holds for the owner of this key package.
 
-    psks: external pre-shared keys by `psk_id`. Raises StateError if it is for other key packages or needs a pre-shared
-    key that is missing, VerificationError if it does not decrypt. Source: RFC 9420 §12.4.3.1.
+    psks: at hand. Raises StateError if it is for other key packages or needs a pre-shared key that is missing,
+    VerificationError if it does not decrypt. Source: RFC 9420 §12.4.3.1.
     """
     suite = cipher_suite(welcome.cipher_suite)
     key_package = bundle.key_package
@@ -79,7 +80,7 @@ def open_welcome(welcome: Welcome, bundle: KeyPackageBundle, psks: Mapping[bytes
             bundle.init_private_key, _LABEL, welcome.encrypted_group_info, sealed[0].encrypted_group_secrets
         )
     )
-    psk_secret = key_schedule.psk_secret(suite, KnownPsks(psks).find(group_secrets.psks))
+    psk_secret = key_schedule.psk_secret(suite, psks.find(group_secrets.psks))
     joiner_secret = group_secrets.joiner_secret
     welcome_secret = key_schedule.welcome_secret(suite, joiner_secret=joiner_secret, psk_secret=psk_secret)
     key, nonce = key_schedule.welcome_key_and_nonce(suite, welcome_secret)
@@ -91,4 +92,6 @@ def open_welcome(welcome: Welcome, bundle: KeyPackageBundle, psks: Mapping[bytes
         suite, joiner_secret=joiner_secret, psk_secret=psk_secret, group_context=context
     )
     path_secret = group_secrets.path_secret
-    return OpenedWelcome(suite, group_info, path_secret.path_secret if path_secret else None, schedule)
+    return OpenedWelcome(
+        suite, group_info, group_secrets.psks, path_secret.path_secret if path_secret else None, schedule
+    )

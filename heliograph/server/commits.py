@@ -43,11 +43,21 @@ from heliograph.server.submissions import First
 from heliograph.wire.events import CommitEvent, ProposalEvent, WelcomeEvent
 from heliograph.wire.ids import RoomId, device_uri, mailbox_topic, room_topic
 from heliograph.wire.problems import Problem
-from heliograph.wire.room_policy import Change, Role, RoomPolicy, check_change, check_roles
+from heliograph.wire.room_policy import (
+    MAX_ADDED_DEVICES,
+    PROPOSALS,
+    Change,
+    Role,
+    RoomPolicy,
+    check_change,
+    check_roles,
+)
 from heliograph.wire.rooms import RoomKind, SubmitCommit, SubmitProposal, Submitted
 
 _REFUSAL = "invalid-proposal"
 _ATTEMPTS = 8
+# Beside the context a GroupInfo holds external_pub, a tag and a signature: what is longer is ballast for every joiner.
+MAX_GROUP_INFO_REST_BYTES = 8192
 
 
 class _Base(NamedTuple):
@@ -181,8 +191,11 @@ def _dropped(reader: Reader, domain: str, room: RoomId) -> frozenset[str]:
 def _plan(context: Context, caller: Caller, request: SubmitCommit, base: _Base) -> _Plan:
     try:
         before = PublicGroup.decode(base.public_group)
-        after, summary = before.receive_commit(request.commit, now_s=context.now_ms() // 1000)
+        after, summary = before.receive_commit(request.commit, now_s=context.now_ms() // 1000, policy=PROPOSALS)
         references = _added_references(before, request.commit)
+        room_for_group_info = len(after.group_context.encode()) + MAX_GROUP_INFO_REST_BYTES
+        if len(request.group_info) > room_for_group_info:
+            raise Problem(_REFUSAL, "the GroupInfo is larger than it needs to be")
         group_info = after.check_group_info(request.group_info, committer=summary.committer)
         if ExternalPub.of(group_info.extensions) is None:
             raise Problem(_REFUSAL, "the GroupInfo has no external_pub")
@@ -256,6 +269,11 @@ def _split_welcome(after: PublicGroup, references: Sequence[bytes], message: byt
     welcome = MLSMessage.decode(message).body
     if not isinstance(welcome, Welcome):
         raise Problem(_REFUSAL, "welcome is not a Welcome")
+    # Each newcomer gets a Welcome of its own, so what all of them hold must be small before it is multiplied.
+    if len(references) > MAX_ADDED_DEVICES:
+        raise Problem(_REFUSAL, f"a commit adds at most {MAX_ADDED_DEVICES} devices")
+    if len(welcome.encrypted_group_info) > len(after.group_context.encode()) + MAX_GROUP_INFO_REST_BYTES:
+        raise Problem(_REFUSAL, "the Welcome's GroupInfo is larger than it needs to be")
     if welcome.cipher_suite != after.group_context.cipher_suite:
         raise Problem(_REFUSAL, "the Welcome is of another cipher suite")
     if sorted(one.new_member for one in welcome.secrets) != sorted(references):
@@ -305,7 +323,7 @@ def _receive_proposal(
 ) -> tuple[PublicGroup, ReceivedProposal]:
     try:
         before = PublicGroup.decode(base.public_group)
-        after, received = before.receive_proposal(request.proposal, now_s=context.now_ms() // 1000)
+        after, received = before.receive_proposal(request.proposal, now_s=context.now_ms() // 1000, policy=PROPOSALS)
     except MLSError as error:
         raise Problem(_REFUSAL, str(error)) from None
     if received.reference in before.proposals:

@@ -26,6 +26,8 @@ from typing import Final, Self
 from heliograph.mls.codec import Reader, Struct, Writer
 from heliograph.mls.errors import MLSError
 from heliograph.mls.extension import Extension, RequiredCapabilities, find
+from heliograph.mls.proposal import ProposalType
+from heliograph.mls.proposal_rules import ProposalPolicy
 from heliograph.wire.ids import AccountId, parse_device_uri, parse_user_uri, user_uri
 from heliograph.wire.problems import Problem
 
@@ -38,6 +40,23 @@ ROOM_KIND: Final = 0x8001
 _COMPONENTS: Final = frozenset({SAFE_AAD, FRANKING_AGENT, PARTICIPANT_LIST, ROOM_KIND})
 REQUIRED: Final = RequiredCapabilities(extension_types=(APP_DATA_DICTIONARY,)).to_extension()
 """The one other extension of the GroupContext: what every member must understand."""
+
+PROPOSALS: Final = ProposalPolicy(
+    member=frozenset(
+        {
+            ProposalType.ADD,
+            ProposalType.UPDATE,
+            ProposalType.REMOVE,
+            ProposalType.EXTERNAL_INIT,
+            ProposalType.GROUP_CONTEXT_EXTENSIONS,
+        }
+    ),
+    external=frozenset({ProposalType.REMOVE}),
+    new_member=frozenset(),
+    commit_proposals_max=512,
+)
+"""What may be proposed in a room. No pre-shared keys: a commit with one that some lack would split the room; and no
+ReInit: a room is not closed by one of its members."""
 
 MAX_PARTICIPANTS: Final = 500
 MAX_LEAVES: Final = 1000

@@ -120,7 +120,7 @@ def test_a_commit_lends_nobody_its_makers_role(hub: Hub, alice: Phone, bob: Phon
         stolen = LeafChanges(credential=carol.identity.credential)
         _, message = group.update_leaf(stolen, random=hub.random, now_s=now_s)
     else:
-        _, message = group.propose(wished[kind], now_s=now_s)
+        _, message = group.propose(wished[kind], random=hub.random, now_s=now_s)
     seq, event = hub.propose(alice, room, message)
     alice.apply(room, seq, event)
 

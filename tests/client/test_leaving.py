@@ -59,7 +59,9 @@ def forged(hub: Hub, committer: Phone, room: RoomId, *proposals: Proposal) -> tu
 
 def leave(hub: Hub, leaver: Phone, room: RoomId, *readers: Phone) -> None:
     """Let somebody propose to leave, and others read it."""
-    after, proposals = propose_leaving(leaver.memory.rooms[room], leaver.identity.account, now_s=NOW_MS // 1000)
+    after, proposals = propose_leaving(
+        leaver.memory.rooms[room], leaver.identity.account, random=hub.random, now_s=NOW_MS // 1000
+    )
     leaver.memory.rooms[room] = after
     for proposal in proposals:
         hub.seq += 1
@@ -170,7 +172,9 @@ def test_a_leave_that_only_members_can_see_is_spoilt_does_not_stop_the_room(
     hub: Hub, alice: Phone, bob: Phone, carol: Phone, room: RoomId
 ) -> None:
     """The server cannot check the membership tag, and asks every commit for the leave."""
-    _, (message,) = propose_leaving(bob.memory.rooms[room], bob.identity.account, now_s=NOW_MS // 1000)
+    _, (message,) = propose_leaving(
+        bob.memory.rooms[room], bob.identity.account, random=hub.random, now_s=NOW_MS // 1000
+    )
     event = spoilt(ProposalEvent(1, message, NOW_MS), -1)
     wanted = {}
     for one in (alice, carol):
@@ -180,6 +184,8 @@ def test_a_leave_that_only_members_can_see_is_spoilt_does_not_stop_the_room(
 
 
 def test_a_leave_that_nobody_signed_puts_nobody_out(hub: Hub, alice: Phone, bob: Phone, room: RoomId) -> None:
-    _, (message,) = propose_leaving(bob.memory.rooms[room], bob.identity.account, now_s=NOW_MS // 1000)
+    _, (message,) = propose_leaving(
+        bob.memory.rooms[room], bob.identity.account, random=hub.random, now_s=NOW_MS // 1000
+    )
     step = alice.apply(room, hub.seq + 1, spoilt(ProposalEvent(1, message, NOW_MS), -40))
     assert not [change for change in step.changes if isinstance(change, IntentAdded)]

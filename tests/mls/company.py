@@ -17,12 +17,10 @@ from heliograph.mls.group import (
     Received,
     ReceivedApplication,
     ReceivedCommit,
-    create_group,
-    join,
-    join_external,
 )
 from heliograph.mls.key_package import KeyPackageBundle, create_key_package
 from heliograph.mls.leaf_node import Capabilities, Lifetime
+from heliograph.mls.membership import create_group, join, join_external
 from heliograph.mls.proposal import Add, Proposal, Remove
 from heliograph.mls.suite import CipherSuite, Random, SignatureKeyPair, cipher_suite
 from heliograph.mls.tree_math import LeafIndex
@@ -88,7 +86,7 @@ class Person:
         return message
 
     def propose(self, proposal: Proposal) -> bytes:
-        self.held, message = self.act(lambda group: group.propose(proposal, now_s=NOW_S))
+        self.held, message = self.act(lambda group: group.propose(proposal, random=self.random, now_s=NOW_S))
         return message
 
     def update_leaf(self) -> bytes:

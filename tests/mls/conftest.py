@@ -4,6 +4,7 @@ import pytest
 
 from heliograph.mls.suite import Random
 from tests.mls.company import Company, Person
+from tests.mls.followers import Followers
 from tests.mls.forge import Forger
 
 
@@ -33,3 +34,9 @@ def joiner(company: Company) -> Person:
 @pytest.fixture
 def forger(company: Company) -> Forger:
     return Forger(company["ada"].group, company.random)
+
+
+@pytest.fixture
+def followers(ben: Person) -> Followers:
+    """Return ben and a public group, to whom the test's messages come."""
+    return Followers.of(ben)

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from heliograph.mls import key_schedule, private_message, treekem
 from heliograph.mls.commit import Commit, UpdatePath
-from heliograph.mls.committing import Committer, FreshLeaf, build
+from heliograph.mls.committing import Committer, FreshLeaf, build, public_commit
 from heliograph.mls.epoch import Epoch, Provisional, advance, provisional_context
 from heliograph.mls.errors import MLSError
 from heliograph.mls.extension import ExternalPub
@@ -27,17 +27,28 @@ from heliograph.mls.framing import (
     WireFormat,
 )
 from heliograph.mls.group import Group
+from heliograph.mls.group_context import GroupContext
 from heliograph.mls.group_info import GroupInfo, Welcome
 from heliograph.mls.key_package import KeyPackageBundle
 from heliograph.mls.leaf_node import LeafNode, LeafNodeSource
-from heliograph.mls.proposal import Add, ExternalInit, Proposal, ProposalOrRef, Remove, Update
-from heliograph.mls.proposal_rules import Applied
+from heliograph.mls.proposal import (
+    Add,
+    ExternalInit,
+    GroupContextExtensions,
+    PreSharedKeyID,
+    PreSharedKeyProposal,
+    Proposal,
+    ProposalOrRef,
+    Remove,
+    Update,
+)
+from heliograph.mls.proposal_rules import Applied, SentProposal
 from heliograph.mls.ratchet_tree import RatchetTree
 from heliograph.mls.suite import Random, Secret
-from heliograph.mls.tree_math import leaf_to_node
+from heliograph.mls.tree_math import LeafIndex, leaf_to_node
 from heliograph.mls.treekem import PrivateKeys
 from heliograph.mls.welcome import seal_welcome
-from tests.mls.company import Person
+from tests.mls.company import Company, Person
 
 Value = TypeVar("Value")
 
@@ -121,21 +132,38 @@ class Forger:
 
     # --- commits --------------------------------------------------------------------------------------------------
 
-    def applied(self, proposals: Sequence[Proposal]) -> Applied:
+    def sent(self, proposals: Sequence[Proposal], references: Sequence[bytes]) -> list[SentProposal]:
+        """Return those of a commit's proposals that are known here, with their senders: references come first."""
+        own = Sender.member(self.group.own_leaf_index)
+        pending = {received.reference: received.sent() for received in self.group.pending_proposals}
+        referred = [pending[reference] for reference in references if reference in pending]
+        return [*referred, *(SentProposal(proposal, own) for proposal in proposals)]
+
+    def applied(self, listed: Sequence[SentProposal]) -> Applied:
         """Make the changes of a list, legal or not; where that is impossible the tree stays as it is."""
+        proposals = [sent.proposal for sent in listed]
         adds = [proposal.key_package for proposal in proposals if isinstance(proposal, Add)]
-        updates = [proposal.leaf_node for proposal in proposals if isinstance(proposal, Update)]
+        removed = dict.fromkeys(proposal.removed for proposal in proposals if isinstance(proposal, Remove))
+        contexts = [proposal.extensions for proposal in proposals if isinstance(proposal, GroupContextExtensions)]
         tree, places = self.group.tree, ()
         try:
             tree, places = tree.apply(
-                updated=dict.fromkeys([self.group.own_leaf_index], updates[0]) if updates else {},
-                removed=[proposal.removed for proposal in proposals if isinstance(proposal, Remove)],
+                updated={
+                    sent.sender.leaf_index: sent.proposal.leaf_node
+                    for sent in listed
+                    if isinstance(sent.proposal, Update) and sent.sender.leaf_index is not None
+                },
+                removed=list(removed),
                 added=[package.leaf_node for package in adds],
             )
         except MLSError:
             adds = []
-        newcomers = tuple(zip(places, adds, strict=True)) if adds else ()
-        return Applied(tree, self.group.group_context.extensions, newcomers=newcomers)
+        return Applied(
+            tree,
+            contexts[-1] if contexts else self.group.group_context.extensions,
+            newcomers=tuple(zip(places, adds, strict=True)) if adds else (),
+            psks=tuple(proposal.psk for proposal in proposals if isinstance(proposal, PreSharedKeyProposal)),
+        )
 
     def commit(
         self,
@@ -148,31 +176,45 @@ class Forger:
         path: Callable[[UpdatePath], UpdatePath] = same,
         tag: Callable[[bytes], bytes] = same,
         first_path_secret: Callable[[bytes], bytes] = same,
+        path_keys: Callable[[Sequence[bytes]], Sequence[bytes]] = same,
+        path_context: Callable[[GroupContext], GroupContext] = same,
+        new_signing_key: bytes | None = None,
+        psks: Sequence[bytes] = (),
+        membership_key: bytes | None = None,
     ) -> bytes:
-        """Commit any list; spoil the leaf, the path, the sealed path secrets or the confirmation tag."""
+        """Commit any list; spoil the leaf, the path, the sealed path secrets or the confirmation tag.
+
+        path_keys: other public keys for the nodes of the path, for which the leaf's parent hash then stands;
+        path_context: under which the path secrets are sealed; new_signing_key: of the leaf in the path; psks: the keys
+        behind the PreSharedKey proposals, in their order.
+        """
         epoch, suite, own = self.epoch, self.group.suite, self.group.own_leaf_index
-        applied = self.applied(proposals)
+        applied = self.applied(self.sent(proposals, references))
         tree, private_keys = applied.tree, epoch.private_keys
         commit_secret: bytes = key_schedule.zero_secret(suite)
         update_path: UpdatePath | None = None
+        signing_key = epoch.signature_private_key if new_signing_key is None else Secret(new_signing_key)
         if with_path:
             leaf_private, leaf_public = suite.derive_key_pair(self.random(suite.hash_length))
             steps, commit_secret = treekem.create_path(suite, tree, own, self.random)
-            tree, parent_hash = tree.merge_path(suite, own, [step.public_key for step in steps])
+            public_keys = path_keys([step.public_key for step in steps])
+            steps = tuple(replace(step, public_key=key) for step, key in zip(steps, public_keys, strict=True))
+            tree, parent_hash = tree.merge_path(suite, own, public_keys)
             unsigned = replace(
                 self.group.own_leaf,
                 encryption_key=leaf_public,
+                signature_key=suite.signature_public_key(signing_key),
                 leaf_node_source=LeafNodeSource.COMMIT,
                 lifetime=None,
                 parent_hash=parent_hash,
             )
-            signed_leaf = leaf(unsigned).sign(suite, epoch.signature_private_key, self.group.group_id, own)
+            signed_leaf = leaf(unsigned).sign(suite, signing_key, self.group.group_id, own)
             signed_leaf = leaf_after_signing(signed_leaf)
             tree = tree.set_leaf(own, signed_leaf)
-            context = provisional_context(suite, self.group.group_context, tree, applied.extensions).encode()
+            context = provisional_context(suite, self.group.group_context, tree, applied.extensions)
             added = [index for index, _ in applied.newcomers]
             sealed = [replace(step, path_secret=Secret(first_path_secret(step.path_secret))) for step in steps]
-            nodes = treekem.seal_path(suite, tree, own, sealed, context, added)
+            nodes = treekem.seal_path(suite, tree, own, sealed, path_context(context).encode(), added)
             update_path = path(UpdatePath(signed_leaf, nodes))
             private_keys = PrivateKeys(own, {leaf_to_node(own): leaf_private}).with_path(steps)
         listed = [
@@ -184,15 +226,16 @@ class Forger:
             tree=tree,
             extensions=applied.extensions,
             private_keys=private_keys,
-            signature_private_key=epoch.signature_private_key,
+            signature_private_key=signing_key,
             commit_secret=commit_secret,
-            psk_secret=key_schedule.zero_secret(suite),
+            psk_secret=key_schedule.psk_secret(suite, list(zip(applied.psks, psks, strict=False))),
             init_secret=epoch.secrets.init_secret,
         )
         context = self.group.group_context
         following, _ = advance(suite, context, epoch.interim_transcript_hash, signed, provisional)
         confirmation_tag = tag(following.confirmation_tag)
-        return self.public(replace(signed, auth=replace(signed.auth, confirmation_tag=confirmation_tag)))
+        tagged = replace(signed, auth=replace(signed.auth, confirmation_tag=confirmation_tag))
+        return self.public(tagged, membership_key=membership_key)
 
     # --- invitations ----------------------------------------------------------------------------------------------
 
@@ -211,19 +254,29 @@ class Forger:
         adder: Person,
         newcomer: Person,
         *,
+        bundle: KeyPackageBundle | None = None,
+        tree_before_path: Callable[[RatchetTree], RatchetTree] = same,
+        tree: Callable[[RatchetTree], RatchetTree] = same,
+        context: Callable[[GroupContext], GroupContext] = same,
         info: Callable[[GroupInfo], GroupInfo] = same,
         info_after_signing: Callable[[GroupInfo], GroupInfo] = same,
         path_secret: Callable[[bytes], bytes] = same,
         with_path_secret: bool = True,
+        psks: Sequence[tuple[PreSharedKeyID, bytes]] = (),
+        named: Callable[[Sequence[PreSharedKeyID]], Sequence[PreSharedKeyID]] = same,
         welcome: Callable[[Welcome], Welcome] = same,
     ) -> "Invitation":
-        """Add a newcomer honestly, then spoil the Welcome."""
-        bundle = newcomer.key_package()
+        """Add a newcomer honestly, then spoil the Welcome.
+
+        tree_before_path: upon which the committer puts its path, so that its parent hashes stand for it;
+        tree, context: what the newcomer is told of the epoch; secrets, confirmation tag and tree hash follow from that;
+        psks: mixed into those secrets; named: which of them the Welcome names.
+        """
+        bundle = newcomer.key_package() if bundle is None else bundle
         suite, epoch = adder.suite, epoch_of(adder.group)
-        tree, place = adder.group.tree.add_leaf(bundle.key_package.leaf_node)
+        grown, place = adder.group.tree.add_leaf(bundle.key_package.leaf_node)
         newcomers = ((place, bundle.key_package),)
-        committer = Committer.member(epoch)
-        applied = Applied(tree, adder.group.group_context.extensions, newcomers=newcomers)
+        applied = Applied(tree_before_path(grown), adder.group.group_context.extensions, newcomers=newcomers)
         drawn: list[bytes] = []
 
         def draw(size: int) -> bytes:
@@ -231,36 +284,44 @@ class Forger:
             return drawn[-1]
 
         built = build(
-            committer,
+            Committer.member(epoch),
             [ProposalOrRef(proposal=Add(bundle.key_package))],
             applied,
             fresh_leaf=FreshLeaf.of(epoch, None),
             psks=(),
             authenticated_data=b"",
             random=draw,
-        )
-        nodes = [node for node, _ in built.epoch.tree.filtered_direct_path(epoch.own_leaf_index)]
+        ).epoch
+        nodes = [node for node, _ in built.tree.filtered_direct_path(epoch.own_leaf_index)]
         # A commit draws the new leaf's key first and the path secret second.
         steps, commit_secret = treekem.derive_path(suite, nodes, drawn[1])
+        told = tree(built.tree)
+        described = context(replace(built.group_context, tree_hash=told.tree_hash(suite)))
         schedule = key_schedule.next_epoch(
             suite,
             init_secret=epoch.secrets.init_secret,
             commit_secret=commit_secret,
-            psk_secret=key_schedule.zero_secret(suite),
-            group_context=built.epoch.group_context,
+            psk_secret=key_schedule.psk_secret(suite, psks),
+            group_context=described,
         )
-        group_info = info(built.epoch.group_info()).sign(suite, built.epoch.signature_private_key)
+        confirmed = described.confirmed_transcript_hash
+        unsigned = replace(
+            built.group_info(),
+            group_context=described,
+            confirmation_tag=key_schedule.confirmation_tag(suite, schedule.epoch.confirmation_key, confirmed),
+        )
         sealed = seal_welcome(
             suite,
-            group_info=info_after_signing(group_info),
+            group_info=info_after_signing(info(unsigned).sign(suite, built.signature_private_key)),
             schedule=schedule,
             sender=epoch.own_leaf_index,
             steps=[
                 replace(step, path_secret=Secret(path_secret(step.path_secret))) for step in steps if with_path_secret
             ],
             newcomers=newcomers,
+            psks=named([identifier for identifier, _ in psks]),
         )
-        return Invitation(MLSMessage(welcome(sealed)).encode(), built.epoch.tree, bundle)
+        return Invitation(MLSMessage(welcome(sealed)).encode(), told, bundle)
 
 
 @dataclass(frozen=True)
@@ -279,14 +340,23 @@ def external_commit(
     *,
     with_path: bool = True,
     leaf: Callable[[LeafNode], LeafNode] = same,
+    place: LeafIndex | None = None,
+    signing_key: bytes | None = None,
+    psks: Sequence[bytes] = (),
 ) -> bytes:
-    """Commit any list from outside a group, with a right ExternalInit at hand."""
+    """Commit any list from outside a group, with a right ExternalInit at hand.
+
+    place: the leaf to take, by default the leftmost blank one; signing_key: of the message, not of the leaf; psks: the
+    keys behind the PreSharedKey proposals, in their order.
+    """
     suite, context, epoch = group.suite, group.group_context, epoch_of(group)
     kem_output, init_secret = key_schedule.start_external_init(suite, group.external_pub, joiner.random)
     listed = proposals(ExternalInit(kem_output))
+    named = [entry.proposal.psk for entry in listed if isinstance(entry.proposal, PreSharedKeyProposal)]
     removed = [entry.proposal.removed for entry in listed if isinstance(entry.proposal, Remove)]
     tree, _ = group.tree.apply(updated={}, removed=removed, added=())
-    tree, own = tree.reserve_leaf()
+    tree, leftmost = tree.reserve_leaf()
+    own = leftmost if place is None else place
     unsigned = LeafNode(
         encryption_key=b"",
         signature_key=joiner.signature_key.public,
@@ -302,7 +372,7 @@ def external_commit(
         membership_key=None,
         sender=Sender(SenderType.NEW_MEMBER_COMMIT),
         private_keys=PrivateKeys(own, {}),
-        signature_private_key=joiner.signature_key.private,
+        signature_private_key=joiner.signature_key.private if signing_key is None else Secret(signing_key),
     )
     if not with_path:
         # Without a path the joiner has no leaf to be signed by, so it stands on a leaf of its own making.
@@ -312,11 +382,11 @@ def external_commit(
         listed,
         Applied(tree, context.extensions),
         fresh_leaf=FreshLeaf(leaf(unsigned), joiner.signature_key.private) if with_path else None,
-        psks=(),
+        psks=list(zip(named, psks, strict=False)),
         authenticated_data=b"",
         random=joiner.random,
     )
-    return built.commit
+    return public_commit(committer, built)
 
 
 def without_length(info: GroupInfo) -> GroupInfo:
@@ -331,3 +401,32 @@ def without_length(info: GroupInfo) -> GroupInfo:
 def by_value(*proposals: Proposal) -> list[ProposalOrRef]:
     """Name proposals by value."""
     return [ProposalOrRef(proposal=proposal) for proposal in proposals]
+
+
+# --- ingredients ------------------------------------------------------------------------------------------------------
+
+NONCE = bytes(range(32))
+KEYS = {b"the key": b"shared before", b"another": b"shared too"}
+
+
+def psk(psk_id: bytes = b"the key", nonce: bytes = NONCE) -> PreSharedKeyProposal:
+    """Name one of `KEYS`, for suites whose hash has 32 bytes."""
+    return PreSharedKeyProposal(PreSharedKeyID.external(psk_id, nonce))
+
+
+def add(company: Company, name: str) -> Add:
+    """Return an Add of someone new."""
+    return Add(company.person(name).key_package().key_package)
+
+
+def fresh_update(person: Person) -> Update:
+    """Return an Update of a member's leaf, rightly signed."""
+    suite, leaf = person.suite, person.group.own_leaf
+    unsigned = replace(
+        leaf,
+        encryption_key=suite.derive_key_pair(person.random(suite.hash_length))[1],
+        leaf_node_source=LeafNodeSource.UPDATE,
+        lifetime=None,
+        parent_hash=None,
+    )
+    return Update(unsigned.sign(suite, person.signature_key.private, person.group.group_id, person.leaf))

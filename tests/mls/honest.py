@@ -37,13 +37,15 @@ from heliograph.mls.suite import (
     cipher_suite,
 )
 from heliograph.mls.tree_math import LeafIndex
+from tests import vectors
 
 NOW_S = 1_790_000_000
 DAY_S = 86_400
 GROUP_ID = b"a group"
 LIFETIME = Lifetime(NOW_S - 3600, NOW_S + 30 * DAY_S)
-CAPABILITIES = Capabilities(cipher_suites=(1, 2, 3))
+CAPABILITIES = Capabilities(cipher_suites=vectors.EVERY_SUITE)
 KEM_OUTPUT = bytes([9]) + bytes(31)
+SUITE = cipher_suite(1)
 
 Change = Callable[[LeafNode], LeafNode]
 
@@ -86,7 +88,10 @@ class Client:
         )
 
     def fresh_key(self) -> bytes:
-        return self.suite.derive_key_pair(self.random(32))[1]
+        return self.suite.derive_key_pair(self.random(self.suite.hash_length))[1]
+
+    def fresh_kem_output(self) -> bytes:
+        return self.suite.hpke.kem.encapsulate(self.fresh_key(), self.random)[1]
 
     def update(self, leaf_index: int, change: Change = same, *, group_id: bytes = GROUP_ID) -> LeafNode:
         """Return a leaf for an Update proposal, signed after the change."""
@@ -115,7 +120,9 @@ def tree_of(members: Sequence[Client]) -> RatchetTree:
 def context_of(
     suite: CipherSuite, tree: RatchetTree, extensions: Sequence[Extension] = (), epoch: int = 1
 ) -> GroupContext:
-    return GroupContext(1, suite.id, GROUP_ID, epoch, tree.tree_hash(suite), b"\5" * 32, tuple(extensions))
+    return GroupContext(
+        1, suite.id, GROUP_ID, epoch, tree.tree_hash(suite), b"\5" * suite.hash_length, tuple(extensions)
+    )
 
 
 def group_info(
@@ -123,10 +130,11 @@ def group_info(
     signer: int,
     context: GroupContext,
     *,
-    confirmation_tag: bytes = b"\6" * 32,
+    confirmation_tag: bytes | None = None,
     extensions: Sequence[Extension] = (),
 ) -> GroupInfo:
-    unsigned = GroupInfo(context, tuple(extensions), confirmation_tag, LeafIndex(signer))
+    tag = b"\6" * client.suite.hash_length if confirmation_tag is None else confirmation_tag
+    unsigned = GroupInfo(context, tuple(extensions), tag, LeafIndex(signer))
     return unsigned.sign(client.suite, client.keys.private)
 
 
@@ -159,7 +167,7 @@ def update_path(
     )
     signed = change(leaf_node).sign(suite, client.keys.private, GROUP_ID, index)
     new = {2 * leaf for leaf in added}
-    sealed = HPKECiphertext(client.fresh_key(), bytes(suite.hash_length + AEAD_TAG_LENGTH))
+    sealed = HPKECiphertext(client.fresh_kem_output(), bytes(suite.hash_length + AEAD_TAG_LENGTH))
     nodes = tuple(
         UpdatePathNode(key, (sealed,) * len(set(tree.resolution(child)) - new))
         for key, (_, child) in zip(keys, steps, strict=True)
@@ -179,20 +187,20 @@ def framed(
     """Return content signed by a client, with a made-up confirmation tag if it is a commit."""
     framed_content = FramedContent(group_id, group.epoch if epoch is None else epoch, sender, b"authenticated", content)
     is_outside = sender.sender_type in (SenderType.EXTERNAL, SenderType.NEW_MEMBER_PROPOSAL)
-    tag = b"\7" * 32 if isinstance(content, Commit) else None
+    tag = b"\7" * client.suite.hash_length if isinstance(content, Commit) else None
     context = None if is_outside else group.group_context
     return framed_content.sign(client.suite, client.keys.private, WireFormat.PUBLIC_MESSAGE, context, tag)
 
 
-def travelling(content: AuthenticatedContent) -> bytes:
+def travelling(content: AuthenticatedContent, suite: CipherSuite = SUITE) -> bytes:
     """Return the MLSMessage of public content, with a made-up membership tag if a member sends it."""
     is_member = content.content.sender.sender_type is SenderType.MEMBER
-    tag = b"\x08" * 32 if is_member else None
+    tag = b"\x08" * suite.hash_length if is_member else None
     return MLSMessage(PublicMessage(content.content, content.auth, tag)).encode()
 
 
 def proposal_message(client: Client, sender: Sender, group: PublicGroup, proposal: Proposal) -> bytes:
-    return travelling(framed(client, sender, group, proposal))
+    return travelling(framed(client, sender, group, proposal), client.suite)
 
 
 def commit_message(
@@ -215,7 +223,7 @@ def commit_message(
         applied = apply(group.suite, group.group_context, group.tree, sent, committer=LeafIndex(sender), now_s=NOW_S)
         added = [new.leaf_index for new in applied.added]
         path = change_path(update_path(client, sender, applied.tree, added, change_leaf))
-    return travelling(framed(client, member, group, commit_of(proposals, references, path)))
+    return travelling(framed(client, member, group, commit_of(proposals, references, path)), client.suite)
 
 
 def commit_of(
@@ -235,7 +243,7 @@ def external_commit_message(
     change_leaf: Change = same,
 ) -> bytes:
     """Return a joiner's external commit, by default with an ExternalInit alone."""
-    listed = [ExternalInit(client.fresh_key())] if proposals is None else list(proposals)
+    listed = [ExternalInit(client.fresh_kem_output())] if proposals is None else list(proposals)
     removed = [proposal.removed for proposal in listed if isinstance(proposal, Remove)]
     tree, _ = group.tree.apply(updated={}, removed=set(removed), added=())
     tree, place = tree.reserve_leaf()

@@ -11,9 +11,12 @@ from heliograph.mls.errors import (
 )
 from heliograph.mls.extension import Extension
 from heliograph.mls.framing import MLSMessage
-from heliograph.mls.group import ReceivedCommit, join_external
+from heliograph.mls.group import (
+    ReceivedCommit,
+)
 from heliograph.mls.group_info import GroupInfo
 from heliograph.mls.leaf_node import Capabilities
+from heliograph.mls.membership import join_external
 from heliograph.mls.proposal import (
     Add,
     ExternalInit,

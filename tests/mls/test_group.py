@@ -11,8 +11,10 @@ from heliograph.mls.extension import ApplicationId, Extension, ExtensionType
 from heliograph.mls.group import PAST_EPOCHS, LeafChanges, ReceivedApplication
 from heliograph.mls.leaf_node import Capabilities
 from heliograph.mls.proposal import Add, GroupContextExtensions, Remove
-from heliograph.mls.suite import Ed25519, Random
+from heliograph.mls.signature import Ed25519
+from heliograph.mls.suite import Random
 from heliograph.mls.tree_math import LeafIndex
+from tests import vectors
 from tests.mls.company import Company, Person
 
 PRIVATE_EXTENSION = 0xF001
@@ -32,7 +34,7 @@ def five(seeded_random: Random) -> Company:
 # --- two members --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("suite_id", [1, 2, 3])
+@pytest.mark.parametrize("suite_id", vectors.EVERY_SUITE)
 def test_two_members_read_each_other_in_every_suite(suite_id: int, seeded_random: Random):
     Company("ada", "ben", random=seeded_random, suite_id=suite_id).check_agreement()
 

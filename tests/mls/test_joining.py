@@ -5,13 +5,12 @@ from dataclasses import replace
 import pytest
 
 from heliograph.mls.errors import (
-    MLSError,
     StateError,
     ValidationError,
     VerificationError,
 )
-from heliograph.mls.group import join
 from heliograph.mls.group_info import GroupInfo
+from heliograph.mls.membership import join
 from heliograph.mls.proposal import (
     Add,
     PreSharedKeyID,
@@ -128,15 +127,18 @@ def test_a_welcome_into_a_group_of_another_suite_or_version_is_refused(
         accept(forger.welcome(ada, joiner, info=moved), joiner)
 
 
-@pytest.mark.rule("RFC 9420 §12.4.3.1")
+@pytest.mark.rule("RFC 9420 §12.4.3.1", "own-leaf")
 def test_a_welcome_into_a_tree_without_the_newcomer_is_refused(forger: Forger, ada: Person, joiner: Person):
-    def elsewhere(info: GroupInfo) -> GroupInfo:
-        context = replace(info.group_context, tree_hash=ada.group.group_context.tree_hash)
-        return replace(info, group_context=context)
+    bundle = joiner.key_package()
+    again = joiner.key_package().key_package.leaf_node
 
-    invitation = forger.welcome(ada, joiner, info=elsewhere, path_secret=flipped)
-    with pytest.raises(MLSError):
-        accept(invitation, joiner, tree=ada.group.tree)
+    def as_another(tree: RatchetTree) -> RatchetTree:
+        return tree.set_leaf(LeafIndex(4), again)
+
+    invitation = forger.welcome(ada, joiner, bundle=bundle, tree_before_path=as_another)
+    with pytest.raises(ValidationError, match="does not hold the key package's leaf"):
+        accept(invitation, joiner)
+    assert accept(forger.welcome(ada, joiner, bundle=bundle), joiner).own_leaf_index == 4
 
 
 @pytest.mark.rule("RFC 9420 §12.4.3.1")

@@ -422,20 +422,20 @@ def test_a_resync_takes_the_place_of_the_same_client_with_a_new_key(members: lis
 
 
 @pytest.mark.rule("RFC 9420 §12.1.8")
-def test_by_default_an_external_sender_may_only_remove(members: list[honest.Client], tree: RatchetTree):
-    hub = Sender.external(0)
-    assert applied(tree, SentProposal(remove(1), hub)).removed[0].leaf_index == 1
-    for proposal in (honest.add_of(members[5]), GroupContextExtensions(())):
-        refuse("not permitted", tree, SentProposal(proposal, hub))
-    refuse("not permitted", tree, SentProposal(honest.add_of(members[5]), Sender(SenderType.NEW_MEMBER_PROPOSAL)))
+def test_an_external_sender_may_do_what_the_rfc_and_the_policy_permit(members: list[honest.Client], tree: RatchetTree):
+    hub, add = Sender.external(0), honest.add_of(members[5])
+    asking = Sender(SenderType.NEW_MEMBER_PROPOSAL)
+    narrow = ProposalPolicy(external=frozenset({ProposalType.REMOVE}), new_member=frozenset())
+    assert applied(tree, SentProposal(remove(1), hub), policy=narrow).removed[0].leaf_index == 1
+    for sent in (SentProposal(add, hub), SentProposal(GroupContextExtensions(()), hub), SentProposal(add, asking)):
+        refuse("not permitted", tree, sent, policy=narrow)
+        assert applied(tree, sent).path_required == isinstance(sent.proposal, GroupContextExtensions)
 
 
-def test_what_is_not_built_is_refused_by_its_name(tree: RatchetTree):
-    psk = PreSharedKeyProposal(PreSharedKeyID(PSKType.EXTERNAL, NONCE, b"id"))
-    refuse("psk proposals are not supported", tree, psk, error=UnsupportedError)
-    reinit = ReInit(b"new", 1, 1)
-    refuse("reinit proposals are not supported", tree, reinit, error=UnsupportedError)
-    refuse("reinit proposals are not supported", tree, reinit, error=UnsupportedError, policy=EVERYTHING)
+def test_what_no_one_can_know_is_refused_by_its_number(members: list[honest.Client]):
+    able = replace(honest.CAPABILITIES, proposals=(0xF001,))
+    tree = RatchetTree.of_leaf(members[0].bundle(capabilities=able).key_package.leaf_node)
+    refuse("type 0xf001 are not supported", tree, UnknownProposal(0xF001, b""), error=UnsupportedError)
 
 
 def test_a_policy_may_forbid_what_the_rfc_allows(members: list[honest.Client], tree: RatchetTree):

@@ -1,14 +1,17 @@
 """A group that is saved and loaded, and how little of it changes with a message."""
 
+import json
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
 from heliograph.mls.errors import StateError, UnsupportedError
-from heliograph.mls.group import PAST_EPOCHS, Group
+from heliograph.mls.group import PAST_EPOCHS, Group, ReceivedApplication
+from heliograph.mls.saved_state import VERSION, version_of
 from heliograph.mls.secret_tree import MAX_SKIPPED_KEYS
 from heliograph.mls.suite import Random
-from tests.mls.company import Company
+from tests.mls.company import NOW_S, Company
 from tests.mls.forge import flipped
 
 PRIVATE_EXTENSION = 0xF001
@@ -168,3 +171,52 @@ def test_secrets_do_not_show_when_a_group_is_printed(two: Company):
         assert repr(bytes(row)) not in shown
     for secret in (two["ada"].signature_key.private, group.export("x", b"", 32), group.epoch_authenticator):
         assert repr(bytes(secret))[2:-1] not in shown
+
+
+# --- what older programs have saved -------------------------------------------------------------------------------
+
+VERSION_1 = json.loads((Path(__file__).parent / "saved" / "version_1.json").read_text())
+
+
+@pytest.fixture
+def old_rows() -> dict[str, bytes]:
+    return {name: bytes.fromhex(row) for name, row in VERSION_1["rows"].items()}
+
+
+def test_a_group_that_version_1_saved_goes_on_where_it_stopped(old_rows: dict[str, bytes]):
+    group = Group.load(old_rows)
+    assert group.epoch_authenticator.hex() == VERSION_1["epoch_authenticator"]
+    assert group.reinit is None
+    group, late = group.receive(bytes.fromhex(VERSION_1["late"]), now_s=NOW_S)
+    assert isinstance(late, ReceivedApplication)
+    assert late.application_data == b"late"
+    group, message = group.receive(bytes.fromhex(VERSION_1["message"]), now_s=NOW_S)
+    assert isinstance(message, ReceivedApplication)
+    group, _ = group.receive(bytes.fromhex(VERSION_1["commit"]), now_s=NOW_S)
+    assert Group.load(group.rows()).epoch == 4
+
+
+def test_a_group_of_version_1_is_saved_in_the_present_version(old_rows: dict[str, bytes]):
+    rows = Group.load(old_rows).rows()
+    assert version_of(rows) == VERSION
+    assert Group.load(rows).rows() == rows
+    assert {name for name in rows if rows[name] != old_rows[name]} == {"epoch"}
+
+
+@pytest.mark.parametrize("name", sorted(VERSION_1["rows"]))
+def test_a_damaged_row_of_version_1_is_refused(old_rows: dict[str, bytes], name: str):
+    with pytest.raises(StateError):
+        Group.load({**old_rows, name: flipped(old_rows[name])})
+    if not name.startswith("proposal"):  # version 1 did not count them
+        with pytest.raises(StateError):
+            Group.load({one: row for one, row in old_rows.items() if one != name})
+    with pytest.raises(StateError):
+        Group.load({**old_rows, f"{name}0": old_rows[name]})
+
+
+def test_a_proposal_that_is_missing_among_the_saved_rows_is_noticed(two: Company):
+    two.propose(two["ben"])
+    rows = dict(two["ada"].group.rows())
+    del rows["proposal/0000"]
+    with pytest.raises(StateError, match="missing"):
+        Group.load(rows)

@@ -6,6 +6,7 @@ from heliograph.mls import key_schedule
 from heliograph.mls.framing import MLSMessage
 from heliograph.mls.group_info import Welcome
 from heliograph.mls.key_package import KeyPackage, KeyPackageBundle
+from heliograph.mls.key_schedule import KnownPsks
 from heliograph.mls.suite import Secret, cipher_suite
 from heliograph.mls.welcome import open_welcome
 from tests import vectors
@@ -13,14 +14,14 @@ from tests import vectors
 
 @pytest.mark.rule("RFC 9420 §12.4.3.1")
 def test_the_welcome_of_the_vectors_opens_and_its_confirmation_tag_matches():
-    for case in vectors.cases("mls/welcome.json", (1, 2, 3)):
+    for case in vectors.cases("mls/welcome.json", vectors.SUITES):
         suite = cipher_suite(case["cipher_suite"])
         key_package = MLSMessage.decode(bytes.fromhex(case["key_package"])).body
         welcome = MLSMessage.decode(bytes.fromhex(case["welcome"])).body
         assert isinstance(key_package, KeyPackage)
         assert isinstance(welcome, Welcome)
-        bundle = KeyPackageBundle(key_package, Secret(bytes.fromhex(case["init_priv"])), Secret(b""))
-        opened = open_welcome(welcome, bundle, {})
+        bundle = KeyPackageBundle(key_package, Secret(vectors.private_key(case, "init_priv")), Secret(b""))
+        opened = open_welcome(welcome, bundle, KnownPsks())
         info = opened.group_info
         tbs = info.encode()
         suite.verify_with_label(

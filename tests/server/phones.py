@@ -4,6 +4,7 @@
 and spoil them.
 """
 
+import os
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,9 +16,13 @@ import pytest
 from heliograph.mls.credential import Credential
 from heliograph.mls.extension import Extension, ExtensionType
 from heliograph.mls.framing import MLSMessage
-from heliograph.mls.group import Group, PendingCommit, create_group, join, join_external
+from heliograph.mls.group import (
+    Group,
+    PendingCommit,
+)
 from heliograph.mls.key_package import KeyPackage, KeyPackageBundle, create_key_package
 from heliograph.mls.leaf_node import Capabilities, Lifetime
+from heliograph.mls.membership import create_group, join, join_external
 from heliograph.mls.proposal import Add, GroupContextExtensions, Proposal, Remove
 from heliograph.mls.safe_aad import SafeAAD, SafeAADItem
 from heliograph.mls.suite import HPKECiphertext, cipher_suite
@@ -285,7 +290,7 @@ class Phone:
         return await self.ask("submit_message", self.message(room, text))
 
     async def propose(self, room: RoomId, proposal: Proposal) -> Submitted:
-        self.groups[room], message = self.groups[room].propose(proposal, now_s=self.now_s())
+        self.groups[room], message = self.groups[room].propose(proposal, random=os.urandom, now_s=self.now_s())
         request = SubmitProposal(room, new_key(), self.groups[room].epoch, message)
         return await self.ask("submit_proposal", request)
 

@@ -4,6 +4,7 @@ The table is the contract: a new operation fails here until it has its row. `ok`
 type of the refusal. Each call has a session and, where it changes something, objects of its own.
 """
 
+import os
 import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -273,7 +274,9 @@ def about_a_room(alice: Phone, name: str, room: RoomId) -> msgspec.Struct:
         case "submit_commit":
             return alice.submission(room, alice.build(room))
         case "submit_proposal":
-            _, message = alice.groups[room].propose(Remove(alice.groups[room].own_leaf_index), now_s=alice.now_s())
+            _, message = alice.groups[room].propose(
+                Remove(alice.groups[room].own_leaf_index), random=os.urandom, now_s=alice.now_s()
+            )
             return r.SubmitProposal(room, new_key(), alice.groups[room].epoch, message)
         case _:
             return alice.message(room)

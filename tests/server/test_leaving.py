@@ -1,5 +1,6 @@
 """Leaving a room: out with one's own proposal, and taken out of the group by the next who commits."""
 
+import os
 import secrets
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -171,7 +172,7 @@ async def test_a_device_that_is_leaving_is_proposed_once(w: World, alice: Phone,
 
 
 async def test_a_proposal_to_leave_again_under_its_key_gets_its_first_answer(bob: Phone, room: RoomId) -> None:
-    _, message = bob.groups[room].propose(Remove(bob.groups[room].own_leaf_index), now_s=bob.now_s())
+    _, message = bob.groups[room].propose(Remove(bob.groups[room].own_leaf_index), random=os.urandom, now_s=bob.now_s())
     request = SubmitProposal(room, new_key(), 1, message)
     first = await bob.ask("submit_proposal", request)
     assert await bob.ask("submit_proposal", request) == first

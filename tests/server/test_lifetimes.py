@@ -1,5 +1,6 @@
 """Key packages that expire while the server is busy: members judge them by the time that stands beside the entry."""
 
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -69,7 +70,7 @@ async def test_a_proposal_is_not_accepted_at_a_time_at_which_members_would_refus
     w: World, alice: Phone, room: RoomId, bob: Phone
 ) -> None:
     (package,) = await alice.claim(bob.account)
-    alice.groups[room], message = alice.groups[room].propose(Add(package), now_s=alice.now_s())
+    alice.groups[room], message = alice.groups[room].propose(Add(package), random=os.urandom, now_s=alice.now_s())
     request = SubmitProposal(room, new_key(), alice.groups[room].epoch, message)
     caller = await caller_of(w, alice)
     base = await w.context.database.read(

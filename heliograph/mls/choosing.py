@@ -1,0 +1,150 @@
+"""Which of the proposals that wait a committer takes along (RFC 9420 §12.2, §12.4).
+
+Anyone may propose anything, so some of what waits is stale, or at odds with the rest, and none of it may keep others
+from committing. Three sieves, each coarser and cheaper than trying all combinations would be:
+
+    alone       does it hold by itself, and is every key at hand that it needs?       once for each proposal
+    claims      does another that was chosen before claim the same leaf, key, or place?   sets, no tree
+    together    do they lead to a sound tree?      tried whole; if not, in halves, and no more than `_ATTEMPTS` times
+
+What is left undecided after that waits for another commit.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
+
+from heliograph.mls import proposal_rules
+from heliograph.mls.epoch import Epoch
+from heliograph.mls.errors import MLSError
+from heliograph.mls.framing import Sender
+from heliograph.mls.key_schedule import KnownPsks
+from heliograph.mls.leaf_node import LeafNode
+from heliograph.mls.proposal import (
+    Add,
+    GroupContextExtensions,
+    PreSharedKeyProposal,
+    Proposal,
+    ProposalType,
+    ReInit,
+    Remove,
+    Update,
+)
+from heliograph.mls.proposal_rules import Applied, ProposalPolicy, ReceivedProposal, SentProposal
+
+_Claim: TypeAlias = tuple[str, bytes | int]
+_CLOSING: _Claim = ("closing", b"")
+_ATTEMPTS = 64
+# Where a Remove and an Update are for one leaf, the Remove goes first and so wins; a ReInit stands alone or not at all,
+# and so yields to any other. Source: RFC 9420 §12.2.
+_PRECEDENCE: Mapping[int, int] = {ProposalType.REMOVE: 0, ProposalType.REINIT: 2}
+
+
+def choose_proposals(
+    epoch: Epoch,
+    waiting: Sequence[ReceivedProposal],
+    by_value: Sequence[Proposal],
+    *,
+    psks: KnownPsks,
+    now_s: int,
+    policy: ProposalPolicy,
+) -> tuple[list[ReceivedProposal], Applied]:
+    """Return those of the waiting proposals that can be committed with the ones by value, and what all lead to.
+
+    psks: at hand; a waiting proposal of another is left out. Raises what `proposal_rules.apply` raises, for `by_value`
+    alone. Source: RFC 9420 §12.2, §12.4.
+    """
+    own = Sender.member(epoch.own_leaf_index)
+    given = [SentProposal(proposal, own) for proposal in by_value]
+    for sent in given:
+        _check_alone(epoch, sent, now_s=now_s, policy=policy)
+    sound = sorted(
+        (one for one in waiting if _may_commit(epoch, one, psks=psks, now_s=now_s, policy=policy)),
+        key=lambda received: _PRECEDENCE.get(received.proposal.proposal_type, 1),
+    )
+
+    def combine(chosen: Sequence[ReceivedProposal]) -> Applied:
+        proposals = [*(received.sent() for received in chosen), *given]
+        return proposal_rules.combine(
+            epoch.group_context, epoch.tree, proposals, committer=epoch.own_leaf_index, policy=policy
+        )
+
+    chosen, applied = list[ReceivedProposal](), combine([])
+    parts = [_without_rivals(epoch, given, sound)]
+    for _ in range(_ATTEMPTS):
+        if not parts:
+            break
+        part = parts.pop()
+        try:
+            applied = combine([*chosen, *part])
+        except MLSError:
+            middle = len(part) // 2
+            parts += [part[middle:], part[:middle]] if middle else []
+        else:
+            chosen += part
+    return chosen, applied
+
+
+def _may_commit(
+    epoch: Epoch, received: ReceivedProposal, *, psks: KnownPsks, now_s: int, policy: ProposalPolicy
+) -> bool:
+    """Say whether a waiting proposal holds alone, needs no key that is missing, and is not of the committer itself."""
+    own, proposal = epoch.own_leaf_index, received.proposal
+    if isinstance(proposal, Update) and received.sender.leaf_index == own:
+        return False
+    if isinstance(proposal, Remove) and proposal.removed == own:
+        return False
+    try:
+        _check_alone(epoch, received.sent(), now_s=now_s, policy=policy)
+        if isinstance(proposal, PreSharedKeyProposal):
+            psks.find([proposal.psk])
+    except MLSError:
+        return False
+    return True
+
+
+def _check_alone(epoch: Epoch, sent: SentProposal, *, now_s: int, policy: ProposalPolicy) -> None:
+    policy.check(sent.proposal, sent.sender)
+    proposal_rules.check_proposal(epoch.suite, epoch.group_context, epoch.tree, sent, now_s=now_s)
+
+
+def _without_rivals(
+    epoch: Epoch, given: Sequence[SentProposal], sound: Sequence[ReceivedProposal]
+) -> list[ReceivedProposal]:
+    """Return those of `sound`, in order, that claim nothing which `given`, a member or one before them has."""
+    members = epoch.tree.members() if sound else ()
+    holders = {member.leaf_node.signature_key: member.leaf_index for member in members}
+    taken = {claim for sent in given for claim in _claims(sent)}
+    kept: list[ReceivedProposal] = []
+    for received in sound:
+        claims = _claims(received.sent())
+        if not taken.isdisjoint(claims) or (_CLOSING in claims and (given or kept)):
+            continue
+        if isinstance(received.proposal, Add):
+            holder = holders.get(received.proposal.key_package.leaf_node.signature_key)
+            if holder is not None and ("leaf", holder) not in taken:
+                continue
+        kept.append(received)
+        taken.update(claims)
+        if _CLOSING in taken:
+            break
+    return [] if any(_CLOSING in _claims(sent) for sent in given) else kept
+
+
+def _claims(sent: SentProposal) -> set[_Claim]:
+    """Return what no two proposals of one commit may be about. Source: RFC 9420 §12.2."""
+    proposal = sent.proposal
+    if isinstance(proposal, Remove):
+        return {("leaf", proposal.removed)}
+    if isinstance(proposal, Update):
+        return {("leaf", sent.sender.leaf_index or 0), *_keys(proposal.leaf_node)}
+    if isinstance(proposal, Add):
+        return _keys(proposal.key_package.leaf_node)
+    if isinstance(proposal, PreSharedKeyProposal):
+        return {("psk", proposal.psk.encode())}
+    if isinstance(proposal, GroupContextExtensions):
+        return {("extensions", b"")}
+    return {_CLOSING} if isinstance(proposal, ReInit) else set()
+
+
+def _keys(leaf_node: LeafNode) -> set[_Claim]:
+    return {("signature_key", leaf_node.signature_key), ("encryption_key", leaf_node.encryption_key)}
