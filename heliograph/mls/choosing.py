@@ -103,8 +103,7 @@ def _may_commit(
 
 
 def _check_alone(epoch: Epoch, sent: SentProposal, *, now_s: int, policy: ProposalPolicy) -> None:
-    policy.check(sent.proposal, sent.sender)
-    proposal_rules.check_proposal(epoch.suite, epoch.group_context, epoch.tree, sent, now_s=now_s)
+    proposal_rules.check_proposal(epoch.suite, epoch.group_context, epoch.tree, sent, now_s=now_s, policy=policy)
 
 
 def _without_rivals(

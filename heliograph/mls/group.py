@@ -89,7 +89,7 @@ class PendingCommit:
     commit: a PublicMessage, or a PrivateMessage if that was asked for; welcome: a Welcome, None if nobody is added;
     group_info: a GroupInfo with external_pub; group: as it is if the commit is accepted.
     group_before: the group as it stays until then, without the message key that a private commit used; to be stored
-    before the commit is sent. None for a commit from outside.
+    before the commit is sent. None for a commit from outside. references: of the waiting proposals that it covers.
     """
 
     commit: bytes
@@ -97,13 +97,19 @@ class PendingCommit:
     group_info: bytes
     group: "Group"
     group_before: "Group | None" = None
+    references: tuple[bytes, ...] = ()
 
     @classmethod
     def of(
-        cls, built: BuiltCommit, message: bytes, group: "Group", group_before: "Group | None" = None
+        cls,
+        built: BuiltCommit,
+        message: bytes,
+        group: "Group",
+        group_before: "Group | None" = None,
+        references: tuple[bytes, ...] = (),
     ) -> "PendingCommit":
         """Return a commit that was built and framed as `message`."""
-        return cls(message, built.welcome, built.group_info, group, group_before)
+        return cls(message, built.welcome, built.group_info, group, group_before, references)
 
     @property
     def ratchet_tree(self) -> bytes:
@@ -334,10 +340,8 @@ class Group:
         self, message: AuthenticatedContent, proposal: Proposal, policy: ProposalPolicy, now_s: int
     ) -> tuple["Group", ReceivedProposal]:
         sender = message.content.sender
-        policy.check(proposal, sender)
-        proposal_rules.check_proposal(
-            self.suite, self.group_context, self.tree, SentProposal(proposal, sender), now_s=now_s
-        )
+        sent = SentProposal(proposal, sender)
+        proposal_rules.check_proposal(self.suite, self.group_context, self.tree, sent, now_s=now_s, policy=policy)
         received = ReceivedProposal(message.proposal_reference(self.suite), proposal, sender)
         if received.reference in self._slow.proposals:
             return self, received
@@ -381,10 +385,11 @@ class Group:
         chosen, applied = choose_proposals(epoch, waiting, proposals, psks=known, now_s=now_s, policy=policy)
         with_path = force_path or applied.path_required or changes is not None
         committer = Committer.member(epoch)
+        references = tuple(received.reference for received in chosen)
         built = build(
             committer,
             [
-                *(ProposalOrRef(reference=received.reference) for received in chosen),
+                *(ProposalOrRef(reference=reference) for reference in references),
                 *(ProposalOrRef(proposal=proposal) for proposal in proposals),
             ],
             applied,
@@ -399,7 +404,7 @@ class Group:
             check_own_leaf(built.epoch)
         group_before, message = self._framed(built.content, random)
         group = group_before._after(built.epoch, built.encryption_secret, applied.reinit)
-        return PendingCommit.of(built, message, group, group_before)
+        return PendingCommit.of(built, message, group, group_before, references)
 
     def take_up(self, after: "Group") -> "Group":
         """Return `after`, the group of this member's own PendingCommit, once that is accepted.

@@ -106,6 +106,7 @@ def join_by_welcome(
     *,
     psks: KnownPsks,
     now_s: int,
+    lifetime_limit_s: int | None,
 ) -> Joined:
     """Return where a Welcome leads. Source: RFC 9420 §12.4.3.1."""
     body = MLSMessage.decode(message).body
@@ -114,7 +115,8 @@ def join_by_welcome(
     opened = open_welcome(body, bundle, psks)
     suite, group_info, schedule = opened.suite, opened.group_info, opened.schedule
     encoded = _tree_bytes(group_info, ratchet_tree)
-    public = PublicGroup.open(group_info, RatchetTree.decode(encoded), now_s=now_s)
+    tree = RatchetTree.decode(encoded)
+    public = PublicGroup.open(group_info, tree, now_s=now_s, lifetime_limit_s=lifetime_limit_s)
     own = _own_leaf(public.tree, bundle)
     if suite.signature_public_key(signature_private_key) != bundle.key_package.leaf_node.signature_key:
         raise StateError("signature key is not the one in the key package")
@@ -149,13 +151,15 @@ def commit_from_outside(
     now_s: int,
     authenticated_data: bytes,
     with_tree: bool,
+    lifetime_limit_s: int | None,
 ) -> tuple[Committer, BuiltCommit]:
     """Return an external commit that adds a new leaf, and removes the same client's old one at `resync_leaf`.
 
     psks: to mix into the new epoch, with their keys. Source: RFC 9420 §12.4.3.2.
     """
     info = open_group_info(group_info)
-    public = PublicGroup.open(info, RatchetTree.decode(_tree_bytes(info, ratchet_tree)), now_s=now_s)
+    shown = RatchetTree.decode(_tree_bytes(info, ratchet_tree))
+    public = PublicGroup.open(info, shown, now_s=now_s, lifetime_limit_s=lifetime_limit_s)
     suite, context = public.suite, public.group_context
     external_pub = ExternalPub.of(info.extensions)
     if external_pub is None:

@@ -23,7 +23,7 @@ from heliograph.mls.group import Group, PendingCommit
 from heliograph.mls.key_package import KeyPackageBundle
 from heliograph.mls.key_schedule import KnownPsks
 from heliograph.mls.leaf_node import Capabilities, Lifetime
-from heliograph.mls.proposal import Add, PreSharedKeyID, Proposal
+from heliograph.mls.proposal import Add, PreSharedKeyID, Proposal, ResumptionPSKUsage
 from heliograph.mls.suite import CipherSuite, Random, Secret, cipher_suite
 from heliograph.mls.tree_math import LeafIndex
 
@@ -68,19 +68,31 @@ def join(
     now_s: int,
     psks: Mapping[bytes, bytes] | None = None,
     predecessor: Group | None = None,
+    succession: ResumptionPSKUsage | None = None,
     check_credential: CredentialCheck | None = None,
+    lifetime_limit_s: int | None = None,
 ) -> Group:
     """Return the group into which a Welcome invites the owner of a key package.
 
     welcome: an MLSMessage; ratchet_tree: None if it is in the Welcome's GroupInfo; psks: external pre-shared keys by
-    `psk_id`; predecessor: a group of which the joiner is or was a member, for a Welcome into its successor or branch;
-    check_credential: called for all members and external senders. The caller judges the credentials of `members()`
+    `psk_id`; predecessor: a group of which the joiner is or was a member, whose keys are at hand for a Welcome into its
+    successor or branch; succession: REINIT or BRANCH, to follow no Welcome but into the one or the other;
+    check_credential: called for all members and external senders; lifetime_limit_s: the longest lifetime of a leaf, by
+    default 91 days. The caller judges the credentials of `members()`
     before it keeps the group, here or after. Raises MLSError of any kind; StateError means that the Welcome is not for
     this key package or needs something that is missing. Source: RFC 9420 §12.4.3.1.
     """
     known = KnownPsks(psks or {}) if predecessor is None else predecessor.known_psks(psks)
-    joined = joining.join_by_welcome(welcome, ratchet_tree, bundle, signature_private_key, psks=known, now_s=now_s)
-    successor.check_succession(joined, predecessor)
+    joined = joining.join_by_welcome(
+        welcome,
+        ratchet_tree,
+        bundle,
+        signature_private_key,
+        psks=known,
+        now_s=now_s,
+        lifetime_limit_s=lifetime_limit_s,
+    )
+    successor.check_succession(joined, predecessor, succession)
     _check_credentials(joined.epoch, check_credential)
     return Group.enter(joined.epoch, joined.encryption_secret)
 
@@ -101,12 +113,13 @@ def join_external(
     authenticated_data: bytes = b"",
     check_credential: CredentialCheck | None = None,
     with_tree: bool = False,
+    lifetime_limit_s: int | None = None,
 ) -> PendingCommit:
     """Return a commit by which an outsider adds itself; its group holds if the commit is accepted.
 
     resync_leaf: the same client's old leaf, which the commit removes; psk_ids: external pre-shared keys to mix in, out
     of `psks`; check_credential: called for all members and external senders; with_tree: let the GroupInfo carry the
-    ratchet tree. Source: RFC 9420 §12.4.3.2.
+    ratchet tree; lifetime_limit_s: as for `join`. Source: RFC 9420 §12.4.3.2.
     """
     committer, built = joining.commit_from_outside(
         group_info,
@@ -121,6 +134,7 @@ def join_external(
         now_s=now_s,
         authenticated_data=authenticated_data,
         with_tree=with_tree,
+        lifetime_limit_s=lifetime_limit_s,
     )
     _check_credentials(built.epoch, check_credential)
     return PendingCommit.of(built, public_commit(committer, built), Group.enter(built.epoch, built.encryption_secret))

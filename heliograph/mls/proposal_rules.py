@@ -60,6 +60,8 @@ class ProposalPolicy:
     new_member: frozenset[int] = frozenset({ProposalType.ADD})
     # How many proposals one commit may cover, so that nobody is made to verify signatures without end.
     commit_proposals_max: int = 2048
+    # The longest lifetime of a key package to add, in seconds; by default 31 days, and 91 for one of last resort.
+    lifetime_limit_s: int | None = None
 
     def check(self, proposal: Proposal, sender: Sender) -> None:
         """Raise ValidationError, or UnsupportedError for an unknown type, unless the sender may propose this."""
@@ -161,8 +163,7 @@ def apply(
     """
     _check_whole_list(tree, proposals, committer, policy)
     for sent in proposals:
-        policy.check(sent.proposal, sent.sender)
-        check_proposal(suite, group_context, tree, sent, now_s=now_s)
+        check_proposal(suite, group_context, tree, sent, now_s=now_s, policy=policy)
     return _make_changes(group_context, tree, proposals)
 
 
@@ -221,16 +222,23 @@ def _make_changes(group_context: GroupContext, tree: RatchetTree, proposals: Seq
 
 
 def check_proposal(
-    suite: CipherSuite, group_context: GroupContext, tree: RatchetTree, sent: SentProposal, *, now_s: int
+    suite: CipherSuite,
+    group_context: GroupContext,
+    tree: RatchetTree,
+    sent: SentProposal,
+    *,
+    now_s: int,
+    policy: ProposalPolicy = DEFAULT_POLICY,
 ) -> None:
-    """Raise ValidationError or VerificationError when a proposal breaks a rule for its type.
+    """Raise ValidationError or VerificationError when a proposal breaks a rule for its type, or the policy.
 
     tree: of the epoch in which it is sent. Raises UnsupportedError for a type that cannot be applied here.
     Source: RFC 9420 §12.1.
     """
     proposal = sent.proposal
+    policy.check(proposal, sent.sender)
     if isinstance(proposal, Add):
-        proposal.key_package.validate(suite, now_s)
+        proposal.key_package.validate(suite, now_s, lifetime_limit_s=policy.lifetime_limit_s)
     elif isinstance(proposal, Update):
         _check_update(suite, group_context, tree, sent.sender, proposal.leaf_node)
     elif isinstance(proposal, Remove):

@@ -87,10 +87,13 @@ class PublicGroup(Struct):
     reinit: ReInit | None = None
 
     @classmethod
-    def open(cls, group_info: GroupInfo, tree: RatchetTree, *, now_s: int) -> "PublicGroup":
+    def open(
+        cls, group_info: GroupInfo, tree: RatchetTree, *, now_s: int, lifetime_limit_s: int | None = None
+    ) -> "PublicGroup":
         """Return the group that a GroupInfo and its tree describe, when both are sound.
 
-        Raises ValidationError, VerificationError or UnsupportedError. Source: RFC 9420 §12.4.3.1.
+        lifetime_limit_s: the longest lifetime of a leaf, by default 91 days. Raises ValidationError, VerificationError
+        or UnsupportedError. Source: RFC 9420 §12.4.3.1.
         """
         context = group_info.group_context
         if context.version != ProtocolVersion.MLS10:
@@ -100,7 +103,7 @@ class PublicGroup(Struct):
         check_unique(group_info.extensions)
         # One signature before those of all leaves: a GroupInfo that nobody in the tree has signed is refused at once.
         group_info.verify_signature(suite, tree)
-        tree.validate(suite, context, now_s=now_s)
+        tree.validate(suite, context, now_s=now_s, lifetime_limit_s=lifetime_limit_s)
         _check_external_pub(suite, group_info)
         ExternalSenders.of(context.extensions)
         tag = group_info.confirmation_tag
@@ -135,8 +138,8 @@ class PublicGroup(Struct):
         if isinstance(proposal, bytes | Commit):
             raise ValidationError("the message is not a proposal")
         sender = public.content.sender
-        policy.check(proposal, sender)
-        check_proposal(self.suite, self.group_context, self.tree, SentProposal(proposal, sender), now_s=now_s)
+        sent = SentProposal(proposal, sender)
+        check_proposal(self.suite, self.group_context, self.tree, sent, now_s=now_s, policy=policy)
         received = ReceivedProposal(content.proposal_reference(self.suite), proposal, sender)
         if received.reference in self.proposals:
             return self, received

@@ -194,17 +194,21 @@ class RatchetTree(Struct):
         return self._wide_enough(place), place
 
     def merge_path(
-        self, suite: CipherSuite, sender: LeafIndex, public_keys: Sequence[bytes]
+        self, suite: CipherSuite, sender: LeafIndex, public_keys: Sequence[bytes], leaf_node: LeafNode | None = None
     ) -> tuple["RatchetTree", bytes]:
         """Return the tree with new keys on the sender's filtered direct path, and the parent hash for its leaf.
 
         public_keys: one for each node of the filtered direct path, lowest first; another number raises
-        ValidationError. The leaf stays as it is: `set_leaf` replaces it. Source: RFC 9420 §7.5, §7.9.
+        ValidationError. leaf_node: what the sender's leaf becomes, where it is known already; else `set_leaf` replaces
+        it afterwards. Source: RFC 9420 §7.5, §7.9.
         """
-        path = [(node, child) for node, child in self._copath(sender) if child.resolution_size]
+        steps = self._copath(sender)
+        path = [(node, child) for node, child in steps if child.resolution_size]
         if len(path) != len(public_keys):
             raise ValidationError("update path does not have one node for each of the filtered direct path")
-        changes: dict[NodeIndex, Node | None] = dict.fromkeys(self._direct_path(sender))
+        changes: dict[NodeIndex, Node | None] = {node.index: None for node, _ in steps}
+        if leaf_node is not None:
+            changes[tree_math.leaf_to_node(sender)] = leaf_node
         above = b""
         for (node, copath_child), public_key in zip(reversed(path), reversed(public_keys), strict=True):
             parent_node = ParentNode(public_key, above)
@@ -251,23 +255,32 @@ class RatchetTree(Struct):
 
     # -- checking
 
-    def validate(self, suite: CipherSuite, group_context: GroupContext, *, now_s: int | None) -> None:
+    def validate(
+        self,
+        suite: CipherSuite,
+        group_context: GroupContext,
+        *,
+        now_s: int | None,
+        lifetime_limit_s: int | None = None,
+    ) -> None:
         """Raise ValidationError or VerificationError unless this is a sound tree for the group context.
 
         Checks the tree hash, unmerged leaves, parent hashes, the uniqueness of keys, every leaf and its signature, and
         that all members support what the group uses. now_s: seconds since 1970 UTC, or None to leave lifetimes
-        unchecked. A lifetime that has ended is no fault here: it bounds when a key package may be used, and a member
-        that is long in the group may not have renewed its leaf. Source: RFC 9420 §7.3, §7.9.2, §12.4.3.1.
+        unchecked; lifetime_limit_s: the longest lifetime, by default 91 days. A lifetime that has ended is no fault
+        here: it bounds when a key package may be used, and a member that is long in the group may not have renewed its
+        leaf. Source: RFC 9420 §7.3, §7.9.2, §12.4.3.1.
         """
         if self.tree_hash(suite) != group_context.tree_hash:
             raise VerificationError("tree hash is not the one in the group context")
         self.check_unique_keys()
         self.check_capabilities(group_context.extensions)
         check_parents(suite, self._root)
+        limit_s = LAST_RESORT_LIFETIME_LIMIT_S if lifetime_limit_s is None else lifetime_limit_s
         for leaf_index, leaf in self._root.leaves():
             leaf.validate(suite)
             if leaf.lifetime is not None and now_s is not None:
-                leaf.lifetime.check_total(LAST_RESORT_LIFETIME_LIMIT_S)
+                leaf.lifetime.check_total(limit_s)
                 leaf.lifetime.check_started(now_s)
             leaf.verify_signature(suite, group_context.group_id, leaf_index)
 

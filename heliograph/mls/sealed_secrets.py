@@ -16,12 +16,13 @@ from heliograph.mls.suite import HPKECiphertext
 class SealedSecrets(Sequence[HPKECiphertext]):
     """Ciphertexts of equal lengths, as they were read; equal to a tuple of the same ciphertexts."""
 
-    __slots__ = ("_data", "_row_bytes")
+    __slots__ = ("_data", "_row_bytes", "first")
 
-    def __init__(self, data: bytes, row_bytes: int) -> None:
-        """Hold the encodings of ciphertexts in a row, each of `row_bytes`."""
+    def __init__(self, data: bytes, row_bytes: int, first: HPKECiphertext) -> None:
+        """Hold the encodings of ciphertexts in a row, each of `row_bytes`, and the first of them."""
         self._data = data
         self._row_bytes = row_bytes
+        self.first = first
 
     def __len__(self) -> int:
         return len(self._data) // self._row_bytes
@@ -61,8 +62,8 @@ def read_sealed_secrets(reader: Reader) -> Sequence[HPKECiphertext]:
     if not data:
         return ()
     first = HPKECiphertext.read(rows)
-    if _is_table(data, rows.position, first):
-        return SealedSecrets(data, rows.position)
+    if rows.position < len(data) and _is_table(data, rows.position, first):
+        return SealedSecrets(data, rows.position, first)
     items = [first]
     while rows.position < len(data):
         items.append(HPKECiphertext.read(rows))
@@ -71,7 +72,7 @@ def read_sealed_secrets(reader: Reader) -> Sequence[HPKECiphertext]:
 
 def of_each_length(ciphertexts: Sequence[HPKECiphertext]) -> Sequence[HPKECiphertext]:
     """Return ciphertexts among which there is at least one of every pair of lengths that occurs."""
-    return ciphertexts[:1] if isinstance(ciphertexts, SealedSecrets) else ciphertexts
+    return (ciphertexts.first,) if isinstance(ciphertexts, SealedSecrets) else ciphertexts
 
 
 def _is_table(data: bytes, row_bytes: int, first: HPKECiphertext) -> bool:

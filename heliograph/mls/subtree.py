@@ -157,12 +157,12 @@ class Subtree:
         return self._resolution
 
     def _resolve(self, found: list[NodeIndex]) -> None:
-        if self._resolution is not None:
-            found += self._resolution
-        elif self.node is not None:
+        if self.node is not None:
             found.append(self.index)
             if self.resolution_size > 1 and isinstance(self.node, ParentNode):
                 found += map(tree_math.leaf_to_node, self.node.unmerged_leaves)
+        elif self._resolution is not None:
+            found += self._resolution
         elif self._halves is not None:
             self._halves[0]._resolve(found)
             self._halves[1]._resolve(found)

@@ -35,7 +35,7 @@ from heliograph.mls.proposal import (
     ReInit,
     ResumptionPSKUsage,
 )
-from heliograph.mls.proposal_rules import SentProposal
+from heliograph.mls.proposal_rules import DEFAULT_POLICY, ProposalPolicy, SentProposal
 from heliograph.mls.ratchet_tree import RatchetTree
 from heliograph.mls.suite import Random, Secret, cipher_suite
 
@@ -56,6 +56,7 @@ def reinitialize(
     now_s: int,
     force_path: bool = True,
     with_tree: bool = False,
+    policy: ProposalPolicy = DEFAULT_POLICY,
 ) -> PendingCommit:
     """Return the founding commit of the successor of a group that a ReInit has closed.
 
@@ -79,7 +80,17 @@ def reinitialize(
         leaf_extensions=leaf_extensions,
         random=random,
     )
-    return _populate(founded[0], old, ResumptionPSKUsage.REINIT, key_packages, random, now_s, force_path, with_tree)
+    return _populate(
+        founded[0],
+        old,
+        ResumptionPSKUsage.REINIT,
+        key_packages,
+        random=random,
+        now_s=now_s,
+        force_path=force_path,
+        with_tree=with_tree,
+        policy=policy,
+    )
 
 
 def branch(
@@ -97,6 +108,7 @@ def branch(
     now_s: int,
     force_path: bool = True,
     with_tree: bool = False,
+    policy: ProposalPolicy = DEFAULT_POLICY,
 ) -> PendingCommit:
     """Return the founding commit of a group of some of the members of another one, which goes on beside it.
 
@@ -116,7 +128,17 @@ def branch(
         leaf_extensions=leaf_extensions,
         random=random,
     )
-    return _populate(founded[0], old, ResumptionPSKUsage.BRANCH, key_packages, random, now_s, force_path, with_tree)
+    return _populate(
+        founded[0],
+        old,
+        ResumptionPSKUsage.BRANCH,
+        key_packages,
+        random=random,
+        now_s=now_s,
+        force_path=force_path,
+        with_tree=with_tree,
+        policy=policy,
+    )
 
 
 def _populate(
@@ -124,17 +146,20 @@ def _populate(
     old: Group,
     usage: ResumptionPSKUsage,
     key_packages: Sequence[KeyPackage],
+    *,
     random: Random,
     now_s: int,
     force_path: bool,
     with_tree: bool,
+    policy: ProposalPolicy,
 ) -> PendingCommit:
     """Return the commit that adds everyone to a group of one and ties it to the old group."""
     suite, context, founder = epoch.suite, epoch.group_context, Sender.member(epoch.own_leaf_index)
     psk = PreSharedKeyID.resumption(usage, old.group_id, old.epoch, random(suite.hash_length))
     adds = [Add(key_package) for key_package in key_packages]
     for add in adds:
-        proposal_rules.check_proposal(suite, context, epoch.tree, SentProposal(add, founder), now_s=now_s)
+        sent = SentProposal(add, founder)
+        proposal_rules.check_proposal(suite, context, epoch.tree, sent, now_s=now_s, policy=policy)
     # No list of proposals that others see may hold a PSK of this usage: it is lawful here alone.
     proposals = [*adds, PreSharedKeyProposal(psk)]
     applied = proposal_rules.combine(
@@ -156,14 +181,17 @@ def _populate(
     return PendingCommit.of(built, public_commit(committer, built), group)
 
 
-def check_succession(joined: Joined, predecessor: Group | None) -> None:
+def check_succession(joined: Joined, predecessor: Group | None, expected: ResumptionPSKUsage | None) -> None:
     """Raise ValidationError unless a group that claims to succeed or to branch from another one lawfully does.
 
-    predecessor: the group that the joiner expects; one that a ReInit has closed is followed by its successor only.
+    predecessor: the group that the joiner expects; one that a ReInit has closed is followed by its successor only;
+    expected: REINIT or BRANCH, if the joiner expects no other group than a successor or branch.
     Raises StateError if the Welcome is for the successor of a group that is not at hand. Source: RFC 9420 §11.2, §11.3,
     §12.4.2, §12.4.3.1.
     """
     claims = [psk for psk in joined.psks if psk.usage in _SUCCEEDING]
+    if expected is not None and [psk.usage for psk in claims] != [expected]:
+        raise ValidationError(f"the welcome is not for the expected {expected.name.lower()}")
     if not claims:
         if predecessor is not None and predecessor.reinit is not None:
             raise ValidationError("the group was closed by a ReInit, and the welcome does not succeed it")

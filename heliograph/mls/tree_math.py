@@ -81,8 +81,10 @@ def direct_path(node: NodeIndex, leaf_count: int) -> tuple[NodeIndex, ...]:
     """Return the ancestors of a node from its parent up to the root; empty for the root."""
     top = root(leaf_count)
     path: list[NodeIndex] = []
+    k = level(node)
     while node != top:
-        node = parent(node, leaf_count)
+        node = NodeIndex((node | (1 << k)) & ~(1 << (k + 1)))
+        k += 1
         path.append(node)
     return tuple(path)
 

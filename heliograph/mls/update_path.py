@@ -38,11 +38,10 @@ def merge_update_path(
     leaf.validate(suite)
     _check_new_keys(suite, tree, sender, path)
     _check_ciphertexts(suite, tree, sender, path, added)
-    merged, parent_hash = tree.merge_path(suite, sender, [node.encryption_key for node in path.nodes])
+    merged, parent_hash = tree.merge_path(suite, sender, [node.encryption_key for node in path.nodes], leaf)
     if leaf.parent_hash != parent_hash:
         raise VerificationError("parent_hash of the committer's leaf is not that of its path")
     leaf.verify_signature(suite, group_id, sender)
-    merged = merged.set_leaf(sender, leaf)
     before = tree.leaf(sender)
     if before is None or _has_new_abilities(before, leaf):
         merged.check_capabilities(extensions)

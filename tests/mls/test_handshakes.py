@@ -11,7 +11,7 @@ from heliograph.mls.framing import MLSMessage, PrivateMessage, PublicMessage, Wi
 from heliograph.mls.group import Group, ReceivedCommit
 from heliograph.mls.membership import join, join_external, propose_from_outside, propose_joining
 from heliograph.mls.proposal import Add, PreSharedKeyID, PreSharedKeyProposal, Proposal, Remove, Update
-from heliograph.mls.proposal_rules import ReceivedProposal
+from heliograph.mls.proposal_rules import ProposalPolicy, ReceivedProposal
 from heliograph.mls.suite import Random
 from tests.mls.company import LIFETIME, NOW_S, Company
 
@@ -82,7 +82,7 @@ def test_a_signature_for_one_wire_format_does_not_hold_in_the_other(three: Compa
 # --- from outside -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.rule("RFC 9420 §12.1.8")
+@pytest.mark.rule("RFC 9420 §12.1.8", "authorized")
 def test_an_outsider_asks_to_be_added_and_a_member_lets_it_in(three: Company):
     dan = three.person("dan")
     bundle = dan.key_package()
@@ -95,7 +95,7 @@ def test_an_outsider_asks_to_be_added_and_a_member_lets_it_in(three: Company):
     three.check_agreement()
 
 
-@pytest.mark.rule("RFC 9420 §12.1.8")
+@pytest.mark.rule("RFC 9420 §12.1.8", "authorized")
 def test_an_outsider_may_ask_for_nothing_but_to_be_added_itself(three: Company):
     dan, eve = three.person("dan"), three.person("eve")
     request = propose_joining(three["ben"].group.group_info(), dan.key_package(), eve.signature_key.private)
@@ -103,7 +103,7 @@ def test_an_outsider_may_ask_for_nothing_but_to_be_added_itself(three: Company):
         three["ada"].receive(request)
 
 
-@pytest.mark.rule("RFC 9420 §12.1.8.1")
+@pytest.mark.rule("RFC 9420 §12.1.8.1", "signed-with-listed-key")
 def test_a_listed_external_sender_proposes_and_another_is_refused(seeded_random: Random):
     keys = Company("desk", random=seeded_random)["desk"].signature_key
     desk = ExternalSenders((ExternalSender(keys.public, Credential.basic(b"the desk")),))
@@ -131,7 +131,7 @@ def psk(random: Random) -> PreSharedKeyID:
     return PreSharedKeyID.external(b"the key", random(32))
 
 
-@pytest.mark.rule("RFC 9420 §12.1.4")
+@pytest.mark.rule("RFC 9420 §12.4.2", "psks-available")
 def test_who_lacks_a_pre_shared_key_does_not_follow_and_keeps_its_state(three: Company):
     ada, ben, cleo = three.everyone
     pending = ada.commit([PreSharedKeyProposal(psk(three.random))], psks=KEYS)
@@ -150,7 +150,7 @@ def test_a_proposed_key_that_the_committer_lacks_blocks_nobody(three: Company):
     three.check_agreement()
 
 
-@pytest.mark.rule("RFC 9420 §12.4.3.2")
+@pytest.mark.rule("RFC 9420 §12.2", "external-psks")
 def test_an_outsider_may_mix_in_a_key_that_the_members_hold(three: Company):
     ada, dan = three["ada"], three.person("dan")
     pending = join_external(
@@ -174,7 +174,7 @@ def test_an_outsider_may_mix_in_a_key_that_the_members_hold(three: Company):
 # --- the tree in band ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.rule("RFC 9420 §12.4.3.3")
+@pytest.mark.rule("RFC 9420 §12.4.3.3", "extended")
 def test_a_welcome_may_carry_the_tree_itself(three: Company):
     dan = three.person("dan")
     bundle = dan.key_package()
@@ -201,3 +201,24 @@ def test_a_lifetime_counts_for_requests_too(three: Company):
     request = propose_joining(three["ben"].group.group_info(), bundle, dan.signature_key.private)
     with pytest.raises(ValidationError, match="lifetime has ended"):
         three["ada"].receive(request)
+
+
+@pytest.mark.rule("RFC 9420 §7.2")
+def test_the_longest_lifetime_of_a_key_package_is_the_policy_s_to_say(three: Company):
+    dan = three.person("dan")
+    bundle = dan.key_package(lifetime=replace(LIFETIME, not_before=0, not_after=(1 << 64) - 1))
+    with pytest.raises(ValidationError, match="longer than the limit"):
+        three["ada"].commit([Add(bundle.key_package)])
+    pending = three["ada"].commit([Add(bundle.key_package)], policy=ProposalPolicy(lifetime_limit_s=1 << 64))
+    assert pending.welcome is not None
+    with pytest.raises(ValidationError, match="longer than the limit"):
+        join(pending.welcome, pending.ratchet_tree, bundle, dan.signature_key.private, now_s=NOW_S)
+    joined = join(
+        pending.welcome,
+        pending.ratchet_tree,
+        bundle,
+        dan.signature_key.private,
+        now_s=NOW_S,
+        lifetime_limit_s=1 << 64,
+    )
+    assert joined.epoch_authenticator == pending.group.epoch_authenticator

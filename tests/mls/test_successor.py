@@ -92,7 +92,9 @@ def agree(*groups: Group) -> None:
 
 
 @pytest.mark.rule("RFC 9420 §11.2")
-@pytest.mark.rule("RFC 9420 §12.1.5")
+@pytest.mark.rule("RFC 9420 §12.1.5", "goes-on-in-successor")
+@pytest.mark.rule("RFC 9420 §12.4.1", "successor-after-reinit")
+@pytest.mark.rule("RFC 9420 §12.3", "reinit-noted")
 def test_a_group_goes_on_in_another_suite_with_all_its_members(closed: Company):
     others = [Renewed.of(closed[name], NEW) for name in ("ada", "cleo")]
     pending = refound(closed["ben"], others)
@@ -108,7 +110,7 @@ def test_any_member_may_found_the_successor(closed: Company):
     agree(pending.group, *(other.follow(pending, other.person.group) for other in others))
 
 
-@pytest.mark.rule("RFC 9420 §12.4.2")
+@pytest.mark.rule("RFC 9420 §12.4.2", "closed-by-reinit")
 def test_a_closed_group_sends_and_follows_nothing_more(closed: Company):
     ada, old = closed["ada"], closed["ben"].group
     open_ben = replace(old, _slow=replace(old._slow, reinit=None))
@@ -150,6 +152,7 @@ def test_a_closed_group_stays_closed_when_it_is_saved_and_loaded(closed: Company
         loaded.commit(random=closed.random, now_s=NOW_S)
 
 
+@pytest.mark.rule("RFC 9420 §12.2", "reinit-yields")
 def test_a_waiting_reinit_yields_to_other_proposals(company: Company):
     company.propose(company["ada"], TERMS)
     company.propose(company["cleo"])
@@ -163,13 +166,13 @@ def test_a_group_that_is_open_has_no_successor(company: Company):
         refound(company["ada"], [Renewed.of(company["ben"], NEW)])
 
 
-@pytest.mark.rule("RFC 9420 §11.2")
+@pytest.mark.rule("RFC 9420 §11.2", "same-members")
 def test_a_successor_without_all_members_is_refused_by_its_founder(closed: Company):
     with pytest.raises(ValidationError, match="has not all members"):
         refound(closed["ben"], [Renewed.of(closed["ada"], NEW)])
 
 
-@pytest.mark.rule("RFC 9420 §11.2")
+@pytest.mark.rule("RFC 9420 §11.2", "same-members")
 def test_a_successor_with_a_stranger_is_refused_by_its_founder(closed: Company):
     others = [Renewed.of(person, NEW) for person in (closed["ada"], closed["cleo"], closed.person("mallory"))]
     with pytest.raises(ValidationError, match="that the group had not"):
@@ -182,7 +185,7 @@ def with_terms(person: Person, **changes: object) -> Group:
     return replace(group, _slow=replace(group._slow, reinit=replace(TERMS, **changes)))
 
 
-@pytest.mark.rule("RFC 9420 §11.2")
+@pytest.mark.rule("RFC 9420 §11.2", "same-terms")
 @pytest.mark.parametrize(
     "changes",
     [
@@ -210,7 +213,7 @@ def test_a_successor_on_other_terms_than_were_agreed_is_refused(closed: Company,
         others[0].follow(pending, closed["ada"].group)
 
 
-@pytest.mark.rule("RFC 9420 §12.4.2")
+@pytest.mark.rule("RFC 9420 §12.4.2", "closed-by-reinit")
 def test_who_waits_for_the_successor_follows_no_other_welcome(closed: Company):
     ada = Renewed.of(closed["ada"], NEW)
     ben = closed["ben"]
@@ -237,7 +240,7 @@ def test_a_successor_needs_the_key_of_the_group_that_it_succeeds(closed: Company
         others[0].follow(pending, None)
 
 
-@pytest.mark.rule("RFC 9420 §11.2")
+@pytest.mark.rule("RFC 9420 §11.2", "key-of-last-epoch")
 def test_a_welcome_that_succeeds_an_open_group_is_refused(company: Company):
     others = [Renewed.of(company[name], NEW) for name in ("ada", "cleo")]
     pending = refound(company["ben"], others, with_terms(company["ben"]))
@@ -264,7 +267,7 @@ def test_a_branch_may_be_joined_when_the_group_has_moved_on(company: Company):
     agree(pending.group, cleo.follow(pending, company["cleo"].group))
 
 
-@pytest.mark.rule("RFC 9420 §11.3")
+@pytest.mark.rule("RFC 9420 §11.3", "subset-of-members")
 def test_a_branch_with_a_stranger_is_refused(company: Company):
     stranger = Renewed.of(company.person("mallory"), company.suite)
     with pytest.raises(ValidationError, match="that the group had not"):
@@ -289,7 +292,8 @@ def test_a_branch_of_a_group_that_one_does_not_know_is_refused(company: Company)
 # --- the keys of both, anywhere else --------------------------------------------------------------------------------
 
 
-@pytest.mark.rule("RFC 9420 §12.1.4")
+@pytest.mark.rule("RFC 9420 §12.1.4", "no-reinit-usage")
+@pytest.mark.rule("RFC 9420 §12.1.4", "no-branch-usage")
 @pytest.mark.parametrize("usage", [ResumptionPSKUsage.REINIT, ResumptionPSKUsage.BRANCH])
 def test_a_key_for_a_successor_or_branch_is_proposed_nowhere_else(company: Company, usage: ResumptionPSKUsage):
     ada = company["ada"]
@@ -308,3 +312,29 @@ def test_members_of_an_earlier_epoch_prove_it_by_its_resumption_key(company: Com
     psk = PreSharedKeyID.resumption(ResumptionPSKUsage.APPLICATION, ada.group.group_id, before, ada.random(32))
     company.commit(ada, PreSharedKeyProposal(psk))
     company.check_agreement()
+
+
+@pytest.mark.rule("RFC 9420 §11.3")
+def test_who_expects_a_branch_follows_no_other_welcome(company: Company):
+    ada, cleo = company["ada"], Renewed.of(company["cleo"], company.suite)
+    other = create_group(
+        company.suite,
+        b"no branch",
+        ada.credential,
+        company.suite.generate_signature_key(ada.random).private,
+        lifetime=LIFETIME,
+        capabilities=BOTH,
+        random=ada.random,
+    ).commit([Add(cleo.bundle.key_package)], random=ada.random, now_s=NOW_S)
+    for pending, expected in ((other, ResumptionPSKUsage.BRANCH), (branched(ada, [cleo]), ResumptionPSKUsage.REINIT)):
+        assert pending.welcome is not None
+        with pytest.raises(ValidationError, match="not for the expected"):
+            join(
+                pending.welcome,
+                pending.ratchet_tree,
+                cleo.bundle,
+                cleo.key.private,
+                now_s=NOW_S,
+                predecessor=company["cleo"].group,
+                succession=expected,
+            )

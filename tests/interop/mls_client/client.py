@@ -25,11 +25,11 @@ from heliograph.mls.membership import (
     propose_from_outside,
     propose_joining,
 )
-from heliograph.mls.proposal import GroupContextExtensions
+from heliograph.mls.proposal import GroupContextExtensions, ResumptionPSKUsage
 from heliograph.mls.successor import branch, reinitialize
 from heliograph.mls.suite import Random, SignatureKeyPair, cipher_suite
 from tests.interop.mls_client.described import Described, body_of, external_psk, leaf_of, tree_of, uint16
-from tests.interop.mls_client.member import Member
+from tests.interop.mls_client.member import POLICY, Member
 from tests.interop.mls_client.newcomer import CAPABILITIES, CIPHER_SUITES, Newcomer, lifetime
 from tests.interop.mls_client.shelf import Shelf, UnknownIdError
 
@@ -125,6 +125,7 @@ class Client:
             psks=psks,
             random=self._random,
             now_s=self._now_s(),
+            lifetime_limit_s=POLICY.lifetime_limit_s,
         )
         return {"commit": pending.commit, **self._entered(Member(pending.group, is_private, psks))}
 
@@ -249,6 +250,7 @@ class Client:
             now_s=self._now_s(),
             force_path=force_path,
             with_tree=not external_tree,
+            policy=POLICY,
         )
         self._closed.drop(reinit_id)
         return self._founded(pending, closed.member, external_tree)
@@ -262,6 +264,7 @@ class Client:
             is_private=closed.member.is_private,
             now_s=self._now_s(),
             predecessor=closed.member,
+            succession=ResumptionPSKUsage.REINIT,
         )
         self._closed.drop(reinit_id)
         return self._entered(member)
@@ -292,6 +295,7 @@ class Client:
             now_s=self._now_s(),
             force_path=force_path,
             with_tree=not external_tree,
+            policy=POLICY,
         )
         return self._founded(pending, member, external_tree)
 
@@ -353,7 +357,12 @@ class Client:
         self, number: int, welcome: bytes, ratchet_tree: bytes, is_private: bool, predecessor: Member | None = None
     ) -> Answer:
         member = self._newcomers.get(number).join(
-            welcome, ratchet_tree, is_private=is_private, now_s=self._now_s(), predecessor=predecessor
+            welcome,
+            ratchet_tree,
+            is_private=is_private,
+            now_s=self._now_s(),
+            predecessor=predecessor,
+            succession=ResumptionPSKUsage.BRANCH if predecessor else None,
         )
         # A key package is used once.
         self._newcomers.drop(number)

@@ -8,8 +8,9 @@ from heliograph.mls.framing import MLSMessage
 from heliograph.mls.key_package import KeyPackageBundle, create_key_package
 from heliograph.mls.leaf_node import Capabilities, Lifetime
 from heliograph.mls.membership import join
+from heliograph.mls.proposal import ResumptionPSKUsage
 from heliograph.mls.suite import CipherSuite, Random, Secret
-from tests.interop.mls_client.member import Member
+from tests.interop.mls_client.member import POLICY, Member
 
 CIPHER_SUITES = (1, 2, 3, 5, 7, 0xF04E)
 
@@ -64,11 +65,19 @@ class Newcomer:
         return replace(self, psks={**self.psks, psk_id: psk})
 
     def join(
-        self, welcome: bytes, ratchet_tree: bytes, *, is_private: bool, now_s: int, predecessor: Member | None = None
+        self,
+        welcome: bytes,
+        ratchet_tree: bytes,
+        *,
+        is_private: bool,
+        now_s: int,
+        predecessor: Member | None = None,
+        succession: ResumptionPSKUsage | None = None,
     ) -> Member:
         """Return the member that a Welcome makes of the newcomer; raises MLSError.
 
-        ratchet_tree: empty if the Welcome carries it; predecessor: a membership that the group follows upon.
+        ratchet_tree: empty if the Welcome carries it; predecessor: a membership that the group follows upon,
+        and succession how.
         """
         psks = {**(predecessor.psks if predecessor else {}), **self.psks}
         group = join(
@@ -79,5 +88,7 @@ class Newcomer:
             now_s=now_s,
             psks=psks,
             predecessor=predecessor.group if predecessor else None,
+            succession=succession,
+            lifetime_limit_s=POLICY.lifetime_limit_s,
         )
         return Member(group, is_private, psks)
