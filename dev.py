@@ -237,7 +237,7 @@ def _npm_install(lock: Path) -> bool:
     if done.returncode != 0:
         output = done.stdout + done.stderr
         advice = next((said for sign, said in _NODE_ADVICE.items() if re.search(sign, output)), "")
-        _say(f"{output.strip()[-2000:]}\n\nWithout the Node packages the tests that need them are skipped. {advice}")
+        _say(f"{output.strip()[-2000:]}\n\nWithout the Node packages, what needs them is left out. {advice}")
     return done.returncode == 0
 
 
@@ -311,6 +311,7 @@ def _dead_code(report: str) -> tuple[str, bool]:
 def bench(arguments: list[str]) -> int:
     """Run one bench or all of them; fail when a bound is broken."""
     set_up(DEVELOPMENT)
+    set_up_node_packages()
     known = sorted(path.stem.removeprefix("bench_") for path in (ROOT / "bench").glob("bench_*.py"))
     asked = [item for item in arguments if not item.startswith("-")]
     options = [item for item in arguments if item.startswith("-")]

@@ -52,7 +52,7 @@ class ProposalPolicy:
     """Which types of proposal the application permits to whom.
 
     By default all that RFC 9420 permits them. A type that is permitted here must still keep the protocol's rules.
-    Source: RFC 9420 §12.1.8, §12.5.
+    Source: RFC 9420 §12.1.8, §17.4.
     """
 
     member: frozenset[int] = frozenset(ProposalType)
@@ -253,9 +253,9 @@ def check_proposal(
     elif isinstance(proposal, ReInit):
         if proposal.version < group_context.version:
             raise ValidationError("a ReInit goes back to an older version of the protocol")
-        _check_context_extensions(proposal.extensions)
+        check_context_extensions(proposal.extensions)
     elif isinstance(proposal, GroupContextExtensions):
-        _check_context_extensions(proposal.extensions)
+        check_context_extensions(proposal.extensions)
     else:
         raise UnsupportedError(f"proposals of type 0x{proposal.proposal_type:04x} are not supported")
 
@@ -263,13 +263,14 @@ def check_proposal(
 def check_resync(removed: LeafNode, joiner: LeafNode) -> None:
     """Raise ValidationError unless an external commit's joiner may take the place of the leaf that it removes.
 
-    The joiner must present the same basic credential with a new encryption key; the application judges certificates.
-    Source: RFC 9420 §12.2.
+    The joiner must present the same basic credential, or another one of the same type, with a new encryption key; the
+    application judges certificates. Source: RFC 9420 §12.2.
     """
     if joiner.encryption_key == removed.encryption_key:
         raise ValidationError("a resync keeps the encryption_key that it should replace")
-    is_basic = removed.credential.credential_type == CredentialType.BASIC
-    if is_basic and joiner.credential != removed.credential:
+    before, after = removed.credential, joiner.credential
+    is_basic = before.credential_type == CredentialType.BASIC
+    if before.credential_type != after.credential_type or (is_basic and before != after):
         raise ValidationError("a resync removes a leaf of another client")
 
 
@@ -284,7 +285,11 @@ def _check_update(
     leaf_node.verify_signature(suite, group_context.group_id, leaf_index)
 
 
-def _check_context_extensions(extensions: Sequence[Extension]) -> None:
+def check_context_extensions(extensions: Sequence[Extension]) -> None:
+    """Raise ValidationError or DecodeError for extensions that no group context may have, whoever its members are.
+
+    External senders are held to their certificates' keys as members are. Source: RFC 9420 §5.3, §12.1.7, §13.4.
+    """
     check_unique(extensions)
     RequiredCapabilities.of(extensions)
     external_senders = ExternalSenders.of(extensions)
@@ -355,8 +360,8 @@ def _check_additions(tree: RatchetTree, additions: Sequence[Add], removed: set[L
     new = [proposal.key_package.leaf_node.signature_key for proposal in additions]
     if len(set(new)) != len(new):
         raise ValidationError("a commit adds the same client twice")
-    present = {member.leaf_node.signature_key for member in tree.members() if member.leaf_index not in removed}
-    if not present.isdisjoint(new):
+    gone = {leaf.signature_key for index in removed if (leaf := tree.leaf(index)) is not None}
+    if any(tree.has_signature_key(key) and key not in gone for key in new):
         raise ValidationError("a commit adds a client that is already in the group")
 
 
