@@ -1,8 +1,9 @@
 """What every test shares: the markers, the count of official vectors, and a few plain fixtures.
 
 Markers
-    rule("RFC 9420 §12.2")   the protocol rule that the test holds us to
-    bad_input(62)            the number of a hostile input in the bad-input catalogue (1 to 145)
+    rule("RFC 9420 §12.2", "reinit-alone")   the protocol rule that the test holds us to: a section, and the name of a
+                                             rule where the section is broken down (`tests/mls/rules.py`)
+    bad_input(62)                            the number of a hostile input in the bad-input catalogue (1 to 145)
 
 The vectors that ran are counted in each worker and added up here (see `tests/vectors.py`). A run of the whole
 suite fails when fewer ran than expected. Where the vectors are absent it says so in one line and passes,

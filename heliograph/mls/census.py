@@ -68,7 +68,6 @@ class Census:
         """
         required = RequiredCapabilities.of(extensions)
         needs = None if required is None else Needs.of(required)
-        needs = None if required is None else Needs.of(required)
         in_use = {extension.extension_type for extension in extensions}
         abilities = list(self.abilities)
         credential_types = {credential_type for _, credential_type in abilities}

@@ -121,10 +121,7 @@ class Reader:
 
     def uint16_vector(self) -> tuple[int, ...]:
         """Read a `uint16 values<V>`."""
-        data = self.opaque()
-        if len(data) % 2:
-            raise DecodeError("vector of uint16 has an odd length")
-        return unpack(f">{len(data) // 2}H", data)
+        return uint16s(self.opaque())
 
     def uint32_vector(self) -> tuple[int, ...]:
         """Read a `uint32 values<V>`."""
@@ -180,6 +177,13 @@ class Reader:
         self._depth -= 1
         self._end = outer_end
         return tuple(items)
+
+
+def uint16s(data: bytes) -> tuple[int, ...]:
+    """Return the numbers in a `uint16 values<V>` without its header; raises DecodeError for an odd length."""
+    if len(data) % 2:
+        raise DecodeError("vector of uint16 has an odd length")
+    return unpack(f">{len(data) // 2}H", data)
 
 
 def length_header(length: int) -> bytes:

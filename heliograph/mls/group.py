@@ -62,14 +62,14 @@ from heliograph.mls.processing import (
     process_commit,
     verify_handshake,
 )
-from heliograph.mls.proposal import Proposal, ProposalOrRef, ReInit, Update
+from heliograph.mls.proposal import Proposal, ProposalOrRef, ReInit, Update, encode_proposal
 from heliograph.mls.proposal_rules import (
     DEFAULT_POLICY,
     ProposalPolicy,
     ReceivedProposal,
     SentProposal,
 )
-from heliograph.mls.public_group import MAX_PENDING_PROPOSALS
+from heliograph.mls.public_group import MAX_PENDING_BYTES, MAX_PENDING_PROPOSALS
 from heliograph.mls.ratchet_tree import Member, RatchetTree
 from heliograph.mls.saved_state import VERSION, SlowState, load_slow_state, version_of
 from heliograph.mls.secret_tree import SecretTree
@@ -348,6 +348,8 @@ class Group:
         if len(self._slow.proposals) >= MAX_PENDING_PROPOSALS:
             raise StateError("the epoch has as many proposals as it may")
         proposals = {**self._slow.proposals, received.reference: received}
+        if sum(len(encode_proposal(one.proposal)) for one in proposals.values()) > MAX_PENDING_BYTES:
+            raise StateError("the proposals of the epoch are larger than they may be")
         return replace(self, _slow=replace(self._slow, proposals=proposals)), received
 
     # --- commits --------------------------------------------------------------------------------------------------
@@ -382,7 +384,9 @@ class Group:
         epoch = self._slow.epoch
         waiting = [received for received in self.pending_proposals if received.reference not in leave_out]
         known = self.known_psks(psks)
-        chosen, applied = choose_proposals(epoch, waiting, proposals, psks=known, now_s=now_s, policy=policy)
+        chosen, applied = choose_proposals(
+            epoch, waiting, proposals, psks=known, past=self._slow.past, now_s=now_s, policy=policy
+        )
         with_path = force_path or applied.path_required or changes is not None
         committer = Committer.member(epoch)
         references = tuple(received.reference for received in chosen)
@@ -410,8 +414,10 @@ class Group:
         """Return `after`, the group of this member's own PendingCommit, once that is accepted.
 
         Message keys that were used, and past epochs that were forgotten, since the commit was built stay so. Raises
-        StateError if it was not built on this epoch of this member's. Source: RFC 9420 §9.2, §12.4.2.
+        StateError if it was not built on this epoch of this member's, or this member has been removed since.
+        Source: RFC 9420 §9.2, §12.4.2.
         """
+        self._require_active()
         before = after._slow.past[0] if after._slow.past else None
         if before is None or before.group_context != self.group_context or after.own_leaf_index != self.own_leaf_index:
             raise StateError("the commit was built on another state than this")

@@ -53,6 +53,7 @@ def found(
     random: Random,
 ) -> tuple[Epoch, Secret]:
     """Return epoch 0 of a new group of one, and its encryption_secret. Source: RFC 9420 §11."""
+    proposal_rules.check_context_extensions(extensions)
     encryption_private_key, encryption_key = suite.derive_key_pair(random(suite.hash_length))
     leaf_node = LeafNode(
         encryption_key=encryption_key,

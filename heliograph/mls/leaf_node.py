@@ -10,9 +10,10 @@ last has a parent hash; the two that were made inside a group sign its group_id 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
+from functools import lru_cache
 from typing import NamedTuple
 
-from heliograph.mls.codec import EncodedOnce, Reader, Struct, Writer, opaque
+from heliograph.mls.codec import EncodedOnce, Reader, Struct, Writer, opaque, uint16s
 from heliograph.mls.credential import Credential, CredentialType
 from heliograph.mls.errors import DecodeError, ValidationError
 from heliograph.mls.extension import (
@@ -40,6 +41,8 @@ LAST_RESORT_LIFETIME_LIMIT_S = 91 * DAY_S
 
 # Everyone who joins fetches all leaves and everyone who is in keeps them, so one member's has a largest size.
 MAX_LEAF_NODE_BYTES = 16_384
+
+SHARED_CAPABILITIES_BYTES = 256
 
 DEFAULT_PROPOSAL_TYPES = frozenset(range(0x0001, 0x0008))
 
@@ -82,13 +85,8 @@ class Capabilities(Struct):
     @classmethod
     def read(cls, reader: Reader) -> "Capabilities":
         """Read one; raises DecodeError."""
-        return cls(
-            versions=reader.uint16_vector(),
-            cipher_suites=reader.uint16_vector(),
-            extensions=reader.uint16_vector(),
-            proposals=reader.uint16_vector(),
-            credentials=reader.uint16_vector(),
-        )
+        lists = reader.opaque(), reader.opaque(), reader.opaque(), reader.opaque(), reader.opaque()
+        return _shared(lists) if sum(map(len, lists)) <= SHARED_CAPABILITIES_BYTES else cls(*map(uint16s, lists))
 
     # Both lists that meet here may be a stranger's and hundreds of thousands long: they meet as sets.
 
@@ -108,6 +106,12 @@ class Capabilities(Struct):
             raise ValidationError("leaf does not support a proposal type that the group requires")
         if not _are_listed(needs.credentials, self.credentials):
             raise ValidationError("leaf does not support a credential type that the group requires")
+
+
+# Thousands of members run a handful of programs: one value serves all whose capabilities are alike.
+@lru_cache(maxsize=64)
+def _shared(lists: tuple[bytes, ...]) -> Capabilities:
+    return Capabilities(*map(uint16s, lists))
 
 
 class Needs(NamedTuple):

@@ -39,6 +39,7 @@ from heliograph.mls.proposal_rules import (
     ReceivedProposal,
     SentProposal,
     apply,
+    check_context_extensions,
     check_proposal,
     check_resync,
     resolve,
@@ -99,13 +100,12 @@ class PublicGroup(Struct):
         if context.version != ProtocolVersion.MLS10:
             raise ValidationError("the group is of another protocol version")
         suite = cipher_suite(context.cipher_suite)
-        check_unique(context.extensions)
+        check_context_extensions(context.extensions)
         check_unique(group_info.extensions)
         # One signature before those of all leaves: a GroupInfo that nobody in the tree has signed is refused at once.
         group_info.verify_signature(suite, tree)
         tree.validate(suite, context, now_s=now_s, lifetime_limit_s=lifetime_limit_s)
         _check_external_pub(suite, group_info)
-        ExternalSenders.of(context.extensions)
         tag = group_info.confirmation_tag
         _check_tag(suite, tag)
         interim = interim_transcript_hash(suite, context.confirmed_transcript_hash, tag)

@@ -94,7 +94,7 @@ class SecretTree:
         for name in self.rows:
             content = checked(self.rows, name)
             kind, _, number = name.removeprefix(_prefix(self.epoch)).partition("/")
-            if kind == "node" and len(content) == self.suite.hash_length:
+            if kind == "node" and number.isdecimal() and len(content) == self.suite.hash_length:
                 leaves += 1 << tree_math.level(NodeIndex(int(number)))
             elif kind == "leaf":
                 _Ratchets.decode(self.suite, content)

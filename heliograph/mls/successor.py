@@ -117,6 +117,8 @@ def branch(
     """
     if not old.is_active:
         raise StateError("this member was removed from the group")
+    if old.reinit is not None:
+        raise StateError("the group was closed by a ReInit: it goes on in its successor")
     founded = joining.found(
         old.suite,
         group_id,
@@ -192,9 +194,10 @@ def check_succession(joined: Joined, predecessor: Group | None, expected: Resump
     claims = [psk for psk in joined.psks if psk.usage in _SUCCEEDING]
     if expected is not None and [psk.usage for psk in claims] != [expected]:
         raise ValidationError(f"the welcome is not for the expected {expected.name.lower()}")
+    is_closed = predecessor is not None and predecessor.reinit is not None
+    if is_closed and ResumptionPSKUsage.REINIT not in [psk.usage for psk in claims]:
+        raise ValidationError("the group was closed by a ReInit, and the welcome does not succeed it")
     if not claims:
-        if predecessor is not None and predecessor.reinit is not None:
-            raise ValidationError("the group was closed by a ReInit, and the welcome does not succeed it")
         return
     if len([psk for psk in joined.psks if psk.psktype is PSKType.RESUMPTION]) > 1:
         raise ValidationError("a welcome into a successor or branch names another resumption key")

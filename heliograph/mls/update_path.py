@@ -60,8 +60,8 @@ def path_receivers(tree: RatchetTree, copath_child: NodeIndex, added: Collection
     return [node for node in resolution if node not in new]
 
 
-def count_receivers(tree: RatchetTree, copath_child: NodeIndex, added: Collection[LeafIndex]) -> int:
-    """Return how many nodes `path_receivers` returns."""
+def _count_receivers(tree: RatchetTree, copath_child: NodeIndex, added: Collection[LeafIndex]) -> int:
+    """Return how many nodes `path_receivers` has; listing them is left to those who seal or open."""
     return len(path_receivers(tree, copath_child, added)) if added else tree.resolution_size(copath_child)
 
 
@@ -70,8 +70,8 @@ def _check_new_keys(suite: CipherSuite, tree: RatchetTree, sender: LeafIndex, pa
     if len(set(keys)) != len(keys) or any(map(tree.has_encryption_key, keys)):
         raise ValidationError("update path has an encryption_key that is in use already")
     try:
-        for key in keys:
-            suite.validate_hpke_public_key(key)
+        for node in path.nodes:
+            suite.validate_hpke_public_key(node.encryption_key)
     except DecodeError as error:
         raise ValidationError("update path has a key that is not of the cipher suite") from error
     before, signature_key = tree.leaf(sender), path.leaf_node.signature_key
@@ -87,7 +87,7 @@ def _check_ciphertexts(
     if len(nodes) != len(path.nodes):
         raise ValidationError("update path does not have one node for each of the filtered direct path")
     for (_, copath_child), node in zip(nodes, path.nodes, strict=True):
-        if len(node.encrypted_path_secret) != count_receivers(tree, copath_child, added):
+        if len(node.encrypted_path_secret) != _count_receivers(tree, copath_child, added):
             raise ValidationError("update path node does not have one ciphertext for each receiver")
         if not all(map(suite.is_sealed_secret, of_each_length(node.encrypted_path_secret))):
             raise ValidationError("update path has a ciphertext that no receiver could open")

@@ -192,6 +192,8 @@ def _plan(context: Context, caller: Caller, request: SubmitCommit, base: _Base) 
     try:
         before = PublicGroup.decode(base.public_group)
         after, summary = before.receive_commit(request.commit, now_s=context.now_ms() // 1000, policy=PROPOSALS)
+        # First, for it bounds the context, and the context bounds what is kept for each newcomer.
+        policy_after = RoomPolicy.from_extensions(after.group_context.extensions)
         references = _added_references(before, request.commit)
         room_for_group_info = len(after.group_context.encode()) + MAX_GROUP_INFO_REST_BYTES
         if len(request.group_info) > room_for_group_info:
@@ -208,7 +210,6 @@ def _plan(context: Context, caller: Caller, request: SubmitCommit, base: _Base) 
     if credentials.named_device(context.domain, committer, _REFUSAL) != (caller.account, caller.device):
         raise Problem("not-allowed", "a device commits for itself")
     policy_before = RoomPolicy.from_extensions(before.group_context.extensions)
-    policy_after = RoomPolicy.from_extensions(after.group_context.extensions)
     leaving = _leaving(context.domain, before)
     check_change(policy_before, policy_after, _change(caller, after, summary, base.dropped, leaving))
     return _Plan(

@@ -102,7 +102,7 @@ def test_a_message_that_is_replayed_under_a_new_number_is_not_shown(
     assert len(bob.memory.messages) == 1
 
 
-@pytest.mark.rule("RFC 9420 §12.2")
+@pytest.mark.rule("RFC 9420 §12.2", "committer-checks-too")
 @pytest.mark.parametrize("kind", ["policy", "ghost", "removal", "update"])
 def test_a_commit_lends_nobody_its_makers_role(hub: Hub, alice: Phone, bob: Phone, room: RoomId, kind: str) -> None:
     carol, before = hub.phone("carol"), alice.memory.rooms[room]
@@ -305,7 +305,8 @@ def test_a_welcome_whose_server_swaps_the_franking_key_is_refused(hub: Hub, alic
     assert bob.memory.rooms == {}
 
 
-@pytest.mark.rule("RFC 9420 §12.4.3.1")
+@pytest.mark.rule("RFC 9420 §12.4.3", "group-id-unique")
+@pytest.mark.rule("RFC 9420 §12.4.3.1", "group-id-unique")
 def test_a_welcome_cannot_replace_a_room_in_which_this_device_stands(
     hub: Hub, alice: Phone, bob: Phone, room: RoomId
 ) -> None:

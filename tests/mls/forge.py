@@ -181,12 +181,14 @@ class Forger:
         new_signing_key: bytes | None = None,
         psks: Sequence[bytes] = (),
         membership_key: bytes | None = None,
+        wire_format: WireFormat = WireFormat.PUBLIC_MESSAGE,
+        sender_data: Callable[[SenderData], SenderData] = same,
     ) -> bytes:
         """Commit any list; spoil the leaf, the path, the sealed path secrets or the confirmation tag.
 
         path_keys: other public keys for the nodes of the path, for which the leaf's parent hash then stands;
         path_context: under which the path secrets are sealed; new_signing_key: of the leaf in the path; psks: the keys
-        behind the PreSharedKey proposals, in their order.
+        behind the PreSharedKey proposals, in their order; sender_data: of a commit in a PrivateMessage.
         """
         epoch, suite, own = self.epoch, self.group.suite, self.group.own_leaf_index
         applied = self.applied(self.sent(proposals, references))
@@ -221,7 +223,7 @@ class Forger:
             *(ProposalOrRef(reference=reference) for reference in references),
             *(ProposalOrRef(proposal=proposal) for proposal in proposals),
         ]
-        signed = self.signed(Commit(tuple(listed), update_path))
+        signed = self.signed(Commit(tuple(listed), update_path), wire_format)
         provisional = Provisional(
             tree=tree,
             extensions=applied.extensions,
@@ -235,6 +237,8 @@ class Forger:
         following, _ = advance(suite, context, epoch.interim_transcript_hash, signed, provisional)
         confirmation_tag = tag(following.confirmation_tag)
         tagged = replace(signed, auth=replace(signed.auth, confirmation_tag=confirmation_tag))
+        if wire_format is WireFormat.PRIVATE_MESSAGE:
+            return self.private(tagged, sender_data=sender_data)
         return self.public(tagged, membership_key=membership_key)
 
     # --- invitations ----------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from heliograph.mls.epoch import Provisional, advance, provisional_context
 from heliograph.mls.errors import MLSError
 from heliograph.mls.extension import Extension, ExternalSender, ExternalSenders, RequiredCapabilities
 from heliograph.mls.framing import MLSMessage, Sender
+from heliograph.mls.group import Group
 from heliograph.mls.group_info import GroupInfo
 from heliograph.mls.key_package import KeyPackage, create_key_package
 from heliograph.mls.leaf_node import Capabilities, LeafNode, LeafNodeSource, Lifetime
@@ -29,9 +30,9 @@ from heliograph.mls.proposal import (
     PreSharedKeyProposal,
     Proposal,
     ProposalOrRef,
-    PSKType,
     ReInit,
     Remove,
+    ResumptionPSKUsage,
     UnknownProposal,
     Update,
 )
@@ -40,10 +41,11 @@ from heliograph.mls.public_group import PublicGroup
 from heliograph.mls.ratchet_tree import RatchetTree
 from heliograph.mls.suite import HPKECiphertext, Secret
 from heliograph.mls.tree_math import LeafIndex
-from tests.mls.company import DAY_S, LIFETIME, NOW_S, Company, Person
+from tests.mls.company import DAY_S, GROUP_ID, LIFETIME, NOW_S, Company, Person
 from tests.mls.forge import Forger, by_value, external_commit, flipped, same
 
 CAPABILITIES = Capabilities(extensions=(0xF001, 0xF002, 0x000A), proposals=(0xF100,), credentials=(1, 0xF00C))
+PSKS = {b"shared key": b"\x17" * 32}
 STRANGE_CREDENTIAL = Credential(0xF00C, b"of a type that all can read")
 
 
@@ -190,12 +192,26 @@ class Stage:
             *(lambda: Remove(self.chance.choice(leaves)),) * 6,
             *(lambda: GroupContextExtensions(self.extensions()),) * 4,
             lambda: Update(self._own_update(forger)),
-            lambda: PreSharedKeyProposal(PreSharedKeyID(PSKType.EXTERNAL, nonce, b"key")),
+            *(lambda: PreSharedKeyProposal(self.psk(group.epoch, nonce)),) * 2,
             lambda: ReInit(b"another", 1, 1),
             lambda: ExternalInit(bytes([9]) + bytes(31)),
             lambda: UnknownProposal(0xF100, b""),
         ]
         return self.chance.choice(kinds)()
+
+    def psk(self, epoch: int, nonce: bytes) -> PreSharedKeyID:
+        """Name a key: one that all have, that nobody has, that is still to come, or of a usage not for here."""
+        usage, branch = ResumptionPSKUsage.APPLICATION, ResumptionPSKUsage.BRANCH
+        return self.chance.choice(
+            [
+                *(PreSharedKeyID.external(b"shared key", nonce),) * 4,
+                PreSharedKeyID.external(b"shared key", nonce[1:]),
+                PreSharedKeyID.external(b"nobody's key", nonce),
+                PreSharedKeyID.resumption(usage, GROUP_ID, epoch, nonce),
+                PreSharedKeyID.resumption(usage, GROUP_ID, epoch + 1, nonce),
+                PreSharedKeyID.resumption(branch, GROUP_ID, epoch, nonce),
+            ]
+        )
 
     def _own_update(self, forger: Forger) -> LeafNode:
         group = forger.group
@@ -284,7 +300,9 @@ class Stage:
             private_keys=epoch.private_keys,
             signature_private_key=epoch.signature_private_key,
             commit_secret=commit_secret,
-            psk_secret=key_schedule.zero_secret(group.suite),
+            psk_secret=_psk_secret(
+                group, [one.proposal.psk for one in proposals if isinstance(one.proposal, PreSharedKeyProposal)]
+            ),
             init_secret=epoch.secrets.init_secret,
         )
         following, _ = advance(group.suite, group.group_context, epoch.interim_transcript_hash, signed, provisional)
@@ -333,6 +351,14 @@ class Stage:
             return by_value(*proposals)
 
         return Forged(joiner, external_commit(helper.group, joiner, listed, leaf=self.leaf_change()))
+
+
+def _psk_secret(group: Group, psks: Sequence[PreSharedKeyID]) -> bytes:
+    """Mix in the keys that are at hand; who lacks one cannot make a true confirmation tag, and need not."""
+    try:
+        return key_schedule.psk_secret(group.suite, group.known_psks(PSKS).find(psks))
+    except MLSError:
+        return key_schedule.zero_secret(group.suite)
 
 
 def _changed_tree(

@@ -54,7 +54,7 @@ def commit(company: Company, committer: str, *by_value: Proposal) -> list[str]:
     return names(company, company[committer])
 
 
-@pytest.mark.rule("RFC 9420 §12.2")
+@pytest.mark.rule("RFC 9420 §12.2", "no-client-twice")
 def test_of_two_additions_of_one_client_the_first_is_committed(five: Company):
     finn = package(five, "finn")
     propose_all(five, "ben", [Add(finn)])
@@ -62,7 +62,7 @@ def test_of_two_additions_of_one_client_the_first_is_committed(five: Company):
     assert commit(five, "ada")[5:] == ["finn", "gwen"]
 
 
-@pytest.mark.rule("RFC 9420 §12.2")
+@pytest.mark.rule("RFC 9420 §12.2", "remove-preferred")
 def test_a_removal_goes_before_an_update_of_the_same_leaf(five: Company):
     five.propose(five["eve"])
     five.propose(five["ben"], Remove(five["eve"].leaf))

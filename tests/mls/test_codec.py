@@ -38,6 +38,7 @@ def test_every_length_has_one_header(length: int):
 @pytest.mark.bad_input(65)
 @pytest.mark.rule("RFC 9420 §2.1.2")
 @pytest.mark.parametrize("header", ["4000", "403f", "80000000", "80003fff", "8000003f"])
+@pytest.mark.rule("hostile input", "non-minimal-varint")
 def test_a_length_header_that_is_longer_than_need_be_is_refused(header: str):
     with pytest.raises(DecodeError, match="not minimal"):
         Reader(bytes.fromhex(header)).varint()
@@ -122,6 +123,7 @@ def test_a_number_that_no_enum_member_has_is_refused():
             Reader(bad).enum8(ContentType)
 
 
+@pytest.mark.rule("hostile input", "trailing-bytes")
 def test_trailing_bytes_are_refused():
     with pytest.raises(DecodeError, match="trailing"):
         Extension.decode(Extension(1, b"x").encode() + b"\0")
@@ -141,6 +143,7 @@ def read_nested(reader: Reader) -> object:
 
 
 @pytest.mark.bad_input(67)
+@pytest.mark.rule("hostile input", "nested-depth")
 def test_ten_thousand_nested_vectors_are_refused_without_exhausting_the_stack():
     assert read_nested(Reader(nested(MAX_DEPTH - 1))) is not None
     with pytest.raises(DecodeError, match="nested too deeply"):

@@ -9,13 +9,23 @@ from dataclasses import replace
 import pytest
 
 from heliograph.mls.commit import UpdatePath
-from heliograph.mls.errors import StateError, ValidationError, VerificationError
-from heliograph.mls.framing import FramedContent, MLSMessage, PublicMessage, Sender, SenderType
+from heliograph.mls.errors import MLSError, StateError, ValidationError, VerificationError
+from heliograph.mls.framing import (
+    FramedContent,
+    MLSMessage,
+    PublicMessage,
+    Sender,
+    SenderData,
+    SenderType,
+    WireFormat,
+)
 from heliograph.mls.group_context import GroupContext
 from heliograph.mls.leaf_node import LeafNode
+from heliograph.mls.membership import join_external
 from heliograph.mls.proposal import ExternalInit, GroupContextExtensions, Proposal, ProposalOrRef, ReInit, Remove
+from heliograph.mls.suite import Random
 from heliograph.mls.tree_math import LeafIndex
-from tests.mls.company import Company, Person
+from tests.mls.company import NOW_S, Company, Person
 from tests.mls.followers import Followers
 from tests.mls.forge import KEYS, Forger, add, by_value, external_commit, flipped, fresh_update, psk
 
@@ -145,6 +155,34 @@ def test_a_commit_with_a_key_that_is_missing_or_another_is_refused(forger: Forge
     followers.accept(commit, psks=KEYS)
 
 
+@pytest.mark.parametrize(
+    ("change", "error", "fault"),
+    [
+        (lambda data: replace(data, generation=data.generation + 1), VerificationError, "AEAD"),
+        (lambda data: replace(data, generation=1 << 31), ValidationError, "ahead"),
+        (lambda data: replace(data, leaf_index=LeafIndex(3)), VerificationError, "AEAD"),
+        (lambda data: replace(data, leaf_index=LeafIndex(7)), ValidationError, "not in the tree|not a member"),
+        (lambda data: replace(data, reuse_guard=flipped(data.reuse_guard)), VerificationError, "AEAD"),
+    ],
+    ids=["another generation", "one far ahead", "another member", "nobody", "another guard"],
+)
+@pytest.mark.rule("RFC 9420 §12.4.2", "private-opens")
+@pytest.mark.rule("RFC 9420 §6.3.2")
+def test_a_sealed_commit_whose_sender_data_are_not_true_does_not_open(
+    change: Callable[[SenderData], SenderData],
+    error: type[MLSError],
+    fault: str,
+    forger: Forger,
+    ben: Person,
+):
+    before = ben.group
+    spoiled = forger.commit(wire_format=WireFormat.PRIVATE_MESSAGE, sender_data=change)
+    with pytest.raises(error, match=fault):
+        ben.receive(spoiled)
+    assert ben.group is before
+    ben.follow(forger.commit(wire_format=WireFormat.PRIVATE_MESSAGE))
+
+
 # --- the path (§12.4.2) -----------------------------------------------------------------------------------------------
 
 
@@ -204,9 +242,9 @@ def longer(path: UpdatePath) -> UpdatePath:
     return replace(path, nodes=(*path.nodes, another))
 
 
-def with_ciphertexts(change: Callable[[tuple[object, ...]], tuple[object, ...]]) -> Callable[[UpdatePath], UpdatePath]:
+def with_ciphertexts(change: Callable[[Sequence[object]], Sequence[object]]) -> Callable[[UpdatePath], UpdatePath]:
     def spoil(path: UpdatePath) -> UpdatePath:
-        sealed = change(path.nodes[-1].encrypted_path_secret)
+        sealed = change(tuple(path.nodes[-1].encrypted_path_secret))
         return replace(path, nodes=(*path.nodes[:-1], replace(path.nodes[-1], encrypted_path_secret=sealed)))  # pyright: ignore[reportArgumentType]
 
     return spoil
@@ -360,6 +398,7 @@ def test_an_external_commit_that_the_joiners_key_did_not_sign_is_refused(
 
 @pytest.mark.rule("RFC 9420 §8.3", "external-init-secret")
 @pytest.mark.rule("RFC 9420 §12.4.3.2", "external-init-secret")
+@pytest.mark.rule("RFC 9420 §12.3", "external-init-used")
 def test_a_joiner_with_another_init_secret_than_it_sent_is_refused(ada: Person, joiner: Person, followers: Followers):
     spoiled = external_commit(ada.group, joiner, lambda init: by_value(ExternalInit(bytes([9]) + bytes(31))))
     honest = external_commit(ada.group, joiner, by_value)
@@ -393,7 +432,6 @@ def test_a_joiner_sends_nothing_but_a_commit_and_a_proposer_no_commit(
         followers.refuse(spoiled, "commits only|proposals only", honest=honest)
 
 
-@pytest.mark.rule("RFC 9420 §12.2", "resync-new-key")
 @pytest.mark.rule("RFC 9420 §12.2", "resync-same-client")
 def test_who_comes_back_in_its_own_place_keeps_its_name(company: Company, ada: Person, followers: Followers):
     cleo = company["cleo"]
@@ -407,6 +445,29 @@ def test_who_comes_back_in_its_own_place_keeps_its_name(company: Company, ada: P
         )
 
     followers.refuse(enter(b"mallory"), "another client", honest=enter(b"cleo"))
+
+
+@pytest.mark.rule("RFC 9420 §12.2", "resync-new-key")
+def test_who_comes_back_in_its_own_place_brings_a_new_key(company: Company, ada: Person, joiner: Person):
+    # A joiner whose randomness repeats itself draws the same keys again.
+    entered = join_external(
+        ada.group.group_info(),
+        ada.group.ratchet_tree(),
+        joiner.credential,
+        joiner.signature_key.private,
+        capabilities=joiner.capabilities,
+        random=bytes,
+        now_s=NOW_S,
+    )
+    company.accept(joiner, entered)
+    company.people[joiner.name] = joiner
+
+    def back(random: Random) -> bytes:
+        joiner.random = random
+        return external_commit(ada.group, joiner, lambda init: by_value(init, Remove(joiner.leaf)))
+
+    honest, spoiled = back(company.random), back(bytes)
+    Followers.of(company["ben"]).refuse(spoiled, "keeps the encryption_key", honest=honest)
 
 
 def test_nothing_of_this_would_be_refused_without_its_fault(forger: Forger, followers: Followers, company: Company):

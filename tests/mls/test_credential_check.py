@@ -147,7 +147,8 @@ def test_certified_devices_meet_in_a_group_whose_members_all_lead_to_one_root(sc
     assert joined.epoch_authenticator == pending.group.epoch_authenticator
 
 
-@pytest.mark.rule("RFC 9420 §5.3.1")
+@pytest.mark.rule("RFC 9420 §5.3.1", "asked-on-joining")
+@pytest.mark.rule("RFC 9420 §7.3", "credential-accepted")
 def test_a_joiner_leaves_a_group_where_another_authority_has_certified_someone(
     school: Authority, stranger: Authority, seeded_random: Random
 ):
@@ -189,7 +190,8 @@ def certified_company(school: Authority, random: Random) -> Company:
     return company
 
 
-@pytest.mark.rule("RFC 9420 §5.3.1")
+@pytest.mark.rule("RFC 9420 §5.3.1", "asked-on-change")
+@pytest.mark.rule("RFC 9420 §7.3", "credential-accepted")
 def test_a_commit_or_proposal_that_brings_in_a_stranger_is_refused_and_changes_nothing(
     school: Authority, stranger: Authority, seeded_random: Random
 ):
@@ -235,7 +237,7 @@ def test_application_data_asks_for_no_check(school: Authority, seeded_random: Ra
     company["ben"].receive(company["ada"].seal(b"hello"), check_credential=never)
 
 
-@pytest.mark.rule("RFC 9420 §5.3")
+@pytest.mark.rule("RFC 9420 §5.3", "certificate-key")
 def test_an_external_sender_is_listed_with_the_key_that_its_certificate_holds(school: Authority, seeded_random: Random):
     ada = Company("ada", random=seeded_random, suite_id=2, capabilities=BOTH_KINDS)["ada"]
     keys = SUITE.generate_signature_key(seeded_random)

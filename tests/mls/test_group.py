@@ -61,7 +61,7 @@ def test_building_a_commit_changes_nothing_until_it_is_taken_up(two: Company):
     assert pending.group.epoch == 2
 
 
-@pytest.mark.rule("RFC 9420 §12.4.2")
+@pytest.mark.rule("RFC 9420 §12.4.2", "own-commit")
 def test_ones_own_commit_is_taken_up_and_not_received(two: Company):
     pending = two["ada"].commit()
     with pytest.raises(StateError, match="PendingCommit"):
@@ -90,6 +90,7 @@ def test_past_epochs_that_are_forgotten_while_a_commit_waits_stay_forgotten(two:
     assert "past/2" in ada.group.rows()
 
 
+@pytest.mark.rule("RFC 9420 §12.4.2", "own-commit")
 def test_only_a_commit_on_the_present_state_is_taken_up(two: Company):
     ada, late = two["ada"], two["ada"].commit()
     with pytest.raises(StateError, match="another state"):
@@ -118,12 +119,16 @@ def test_a_commit_without_a_path_keeps_the_leaf(two: Company):
 # --- many members -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.rule("RFC 9420 §12.4.1", "others-agree")
+@pytest.mark.rule("RFC 9420 §12.4.2", "new-epoch")
 def test_five_members_agree_after_everyone_has_committed(five: Company):
     for person in five.everyone:
         five.commit(person)
     five.check_agreement()
 
 
+@pytest.mark.rule("RFC 9420 §12.4.1", "welcome-for-all")
+@pytest.mark.rule("RFC 9420 §12.4.3.1", "joins")
 def test_members_are_added_one_by_one_by_different_members(seeded_random: Random):
     company = Company("ada", random=seeded_random)
     for adder, newcomer in pairwise(FIVE):
@@ -131,7 +136,7 @@ def test_members_are_added_one_by_one_by_different_members(seeded_random: Random
         company.check_agreement()
 
 
-@pytest.mark.rule("RFC 9420 §12.1.2")
+@pytest.mark.rule("RFC 9420 §12.1.2", "keys-taken-up")
 def test_an_update_is_taken_up_by_another_members_commit(five: Company):
     before = five["dan"].group.own_leaf
     five.propose(five["dan"])
@@ -140,7 +145,7 @@ def test_an_update_is_taken_up_by_another_members_commit(five: Company):
     five.check_agreement()
 
 
-@pytest.mark.rule("RFC 9420 §12.4")
+@pytest.mark.rule("RFC 9420 §12.4", "all-included")
 def test_proposals_of_several_members_are_committed_together(five: Company):
     five.propose(five["ben"])
     five.propose(five["cleo"], Remove(five["eve"].leaf))
@@ -156,7 +161,7 @@ def test_proposals_of_several_members_are_committed_together(five: Company):
     five.check_agreement()
 
 
-@pytest.mark.rule("RFC 9420 §12.2")
+@pytest.mark.rule("RFC 9420 §12.2", "remove-preferred")
 def test_a_remove_wins_over_an_update_of_the_same_leaf(five: Company):
     five.propose(five["eve"])
     five.propose(five["ben"], Remove(five["eve"].leaf))
@@ -165,7 +170,8 @@ def test_a_remove_wins_over_an_update_of_the_same_leaf(five: Company):
     five.check_agreement()
 
 
-@pytest.mark.rule("RFC 9420 §12.2")
+@pytest.mark.rule("RFC 9420 §12.2", "no-update-by-committer")
+@pytest.mark.rule("RFC 9420 §12.2", "no-removal-of-committer")
 def test_a_committer_leaves_out_its_own_update_and_its_own_removal(five: Company):
     five.propose(five["ada"])
     five.propose(five["ben"], Remove(five["ada"].leaf))
@@ -185,7 +191,7 @@ def test_a_proposal_that_cannot_stand_beside_others_does_not_block_the_group(fiv
 
 
 @pytest.mark.bad_input(77)
-@pytest.mark.rule("RFC 9420 §12.4")
+@pytest.mark.rule("RFC 9420 §12.4", "all-included")
 def test_a_flood_of_proposals_that_clash_costs_each_signature_once(five: Company, monkeypatch: pytest.MonkeyPatch):
     packages = [five.person(f"ghost {number}").key_package().key_package for number in range(20)]
     for package in packages * 2:
@@ -205,7 +211,7 @@ def test_a_flood_of_proposals_that_clash_costs_each_signature_once(five: Company
     assert len(verified) <= 2 * len(five["ada"].group.pending_proposals)
 
 
-@pytest.mark.rule("RFC 9420 §12.4")
+@pytest.mark.rule("RFC 9420 §12.4", "all-included")
 def test_a_committer_leaves_out_what_it_will_not_answer_for(five: Company):
     five.propose(five["ben"], Remove(five["eve"].leaf))
     five.propose(five["cleo"], Add(five.person("ghost").key_package().key_package))
@@ -229,7 +235,7 @@ def test_a_member_that_hears_its_own_proposal_again_changes_nothing(two: Company
     assert two["ada"].group.rows() == before
 
 
-@pytest.mark.rule("RFC 9420 §12.4.2")
+@pytest.mark.rule("RFC 9420 §12.4.2", "valid-list")
 def test_a_member_that_lost_its_own_proposal_learns_it_again_and_follows_its_commit(five: Company):
     ada, saved = five["ada"], five["ada"].group
     message = five.propose(ada, Remove(five["eve"].leaf))
@@ -239,7 +245,7 @@ def test_a_member_that_lost_its_own_proposal_learns_it_again_and_follows_its_com
     five.check_agreement()
 
 
-@pytest.mark.rule("RFC 9420 §12.1.2")
+@pytest.mark.rule("RFC 9420 §12.1.2", "keys-taken-up")
 def test_a_member_that_lost_the_keys_of_its_own_update_says_so(two: Company):
     ada, saved = two["ada"], two["ada"].group
     message = two.propose(ada)
@@ -260,7 +266,8 @@ def test_credential_and_signature_key_change_with_a_commit(two: Company):
     two.check_agreement()
 
 
-@pytest.mark.rule("RFC 9420 §7.3")
+@pytest.mark.rule("RFC 9420 §7.3", "version-and-suite")
+@pytest.mark.rule("RFC 9420 §7.3", "own-extensions-listed")
 @pytest.mark.parametrize(
     "changes",
     [
@@ -270,12 +277,13 @@ def test_credential_and_signature_key_change_with_a_commit(two: Company):
         LeafChanges(credential=Credential(7, b"of a type that nobody reads")),
     ],
 )
+@pytest.mark.rule("RFC 9420 §12.4.1", "list-verified")
 def test_a_commit_whose_own_leaf_all_others_would_refuse_is_not_made(changes: LeafChanges, two: Company):
     with pytest.raises(ValidationError):
         two["ada"].commit(changes=changes)
 
 
-@pytest.mark.rule("RFC 9420 §12.1.7")
+@pytest.mark.rule("RFC 9420 §12.1.7", "whole-list-replaced")
 def test_group_context_extensions_change_for_all(seeded_random: Random):
     capabilities = Capabilities(extensions=(PRIVATE_EXTENSION,))
     company = Company("ada", "ben", random=seeded_random, capabilities=capabilities)
@@ -288,6 +296,7 @@ def test_group_context_extensions_change_for_all(seeded_random: Random):
 # --- coming and going ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.rule("RFC 9420 §12.4.2", "removed-member")
 def test_a_removed_member_learns_of_it_and_cannot_act(five: Company):
     eve = five["eve"]
     pending = five["ada"].commit([Remove(eve.leaf)])
@@ -304,6 +313,7 @@ def test_a_removed_member_learns_of_it_and_cannot_act(five: Company):
 
 
 @pytest.mark.rule("RFC 9420 §16.6")
+@pytest.mark.rule("RFC 9420 §12.4.2", "removed-member")
 def test_a_removed_member_cannot_read_the_next_epoch(five: Company):
     eve = five["eve"]
     five.remove(five["ada"], eve)
@@ -338,6 +348,7 @@ def test_a_newcomer_cannot_read_the_past(two: Company):
         cleo.receive(past)
 
 
+@pytest.mark.rule("RFC 9420 §12.1.1", "leftmost-leaf")
 def test_a_newcomer_takes_the_place_of_one_who_left(five: Company):
     place = five["cleo"].leaf
     five.remove(five["ada"], five["cleo"])
@@ -347,13 +358,14 @@ def test_a_newcomer_takes_the_place_of_one_who_left(five: Company):
     five.check_agreement()
 
 
+@pytest.mark.rule("RFC 9420 §12.1.3", "tree-cut-back")
 def test_the_tree_shrinks_when_its_right_half_is_empty(five: Company):
     five.remove(five["ada"], five["eve"])
     assert five["ada"].group.tree.leaf_count == 4
     five.check_agreement()
 
 
-@pytest.mark.rule("RFC 9420 §12.4.3.2")
+@pytest.mark.rule("RFC 9420 §12.4.3.2", "joins")
 def test_an_outsider_joins_by_an_external_commit(five: Company):
     finn = five.person("finn")
     five.join_from_outside(finn, five["cleo"])
@@ -361,7 +373,7 @@ def test_an_outsider_joins_by_an_external_commit(five: Company):
     five.check_agreement()
 
 
-@pytest.mark.rule("RFC 9420 §12.4.3.2")
+@pytest.mark.rule("RFC 9420 §12.4.3.2", "joins")
 def test_a_commit_tells_that_it_is_external_and_who_joined(two: Company):
     cleo = two.person("cleo")
     ada = two["ada"]
@@ -374,7 +386,7 @@ def test_a_commit_tells_that_it_is_external_and_who_joined(two: Company):
     assert told.committer == cleo.leaf
 
 
-@pytest.mark.rule("RFC 9420 §12.4.3.2")
+@pytest.mark.rule("RFC 9420 §12.4.3.2", "joins")
 def test_a_member_that_lost_its_state_comes_back_in_its_own_place(five: Company):
     dan, place = five["dan"], five["dan"].leaf
     five.join_from_outside(dan, five["ada"], resync_leaf=place)
@@ -394,6 +406,7 @@ def test_an_outsider_can_add_others_once_it_is_in(two: Company):
 
 
 @pytest.mark.rule("RFC 9420 §9.2")
+@pytest.mark.rule("RFC 9420 §15.3")
 def test_messages_are_read_in_any_order(two: Company):
     messages = [two["ada"].seal(b"%d" % number) for number in range(8)]
     for number in (7, 2, 0, 5, 1, 6, 3, 4):
@@ -401,12 +414,14 @@ def test_messages_are_read_in_any_order(two: Company):
 
 
 @pytest.mark.rule("RFC 9420 §9.2")
+@pytest.mark.rule("RFC 9420 §15.3")
 def test_a_lost_message_does_not_hold_up_those_after_it(two: Company):
     two["ada"].seal(b"lost")
     assert two["ben"].read(two["ada"].seal(b"after")) == b"after"
 
 
 @pytest.mark.rule("RFC 9420 §9.2")
+@pytest.mark.rule("hostile input", "replayed-private-message")
 def test_a_message_is_read_once(two: Company):
     message = two["ada"].seal(b"once")
     two["ben"].receive(message)

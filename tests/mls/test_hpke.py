@@ -46,7 +46,7 @@ def test_the_exports_of_rfc_9180_appendix_a1_are_received():
         assert hpke.receive_and_export(private, kem_output, info, context, 32).hex() == exported
 
 
-@pytest.mark.rule("RFC 9420 §8.3")
+@pytest.mark.rule("RFC 9420 §8.3", "external-init-secret")
 def test_both_sides_of_an_external_init_export_the_same_secret(suite: CipherSuite, seeded_random: Random):
     private, public = suite.derive_key_pair(seeded_random(32))
     kem_output, sent = suite.hpke.setup_and_export(public, b"", EXPORT_LABEL, 32, seeded_random)

@@ -44,7 +44,9 @@ def test_the_forger_makes_welcomes_that_are_accepted(forger: Forger, ada: Person
     assert accept(forger.welcome(ada, joiner), joiner).epoch == ada.group.epoch + 1
 
 
-@pytest.mark.rule("RFC 9420 §12.4.3.1")
+@pytest.mark.rule("RFC 9420 §12.4.3.1", "signature")
+@pytest.mark.rule("RFC 9420 §12.4.3", "signature")
+@pytest.mark.rule("hostile input", "group-info-of-another-signer")
 def test_a_group_info_signed_by_another_leaf_than_its_signer_is_refused(
     company: Company, forger: Forger, ada: Person, joiner: Person
 ):
@@ -53,7 +55,7 @@ def test_a_group_info_signed_by_another_leaf_than_its_signer_is_refused(
         accept(invitation, joiner)
 
 
-@pytest.mark.rule("RFC 9420 §12.4.3.1")
+@pytest.mark.rule("RFC 9420 §12.4.3.1", "signer-in-use")
 @pytest.mark.parametrize("signer", [5, 1 << 20])
 def test_a_group_info_whose_signer_is_no_member_is_refused(signer: int, forger: Forger, ada: Person, joiner: Person):
     invitation = forger.welcome(ada, joiner, info=lambda info: replace(info, signer=LeafIndex(signer)))
@@ -61,61 +63,62 @@ def test_a_group_info_whose_signer_is_no_member_is_refused(signer: int, forger: 
         accept(invitation, joiner)
 
 
-@pytest.mark.rule("RFC 9420 §12.4.3.1")
+@pytest.mark.rule("RFC 9420 §12.4.3.1", "signature")
 def test_a_group_info_changed_after_signing_is_refused(forger: Forger, ada: Person, joiner: Person):
     invitation = forger.welcome(ada, joiner, info_after_signing=lambda info: replace(info, confirmation_tag=b"x" * 32))
     with pytest.raises(VerificationError, match="signature"):
         accept(invitation, joiner)
 
 
-@pytest.mark.rule("RFC 9420 §12.4.3.1")
+@pytest.mark.rule("RFC 9420 §12.4.3.1", "confirmation-tag")
 def test_a_welcome_with_a_wrong_confirmation_tag_is_refused(forger: Forger, ada: Person, joiner: Person):
     invitation = forger.welcome(ada, joiner, info=lambda info: replace(info, confirmation_tag=b"x" * 32))
     with pytest.raises(VerificationError, match="confirmation_tag"):
         accept(invitation, joiner)
 
 
-@pytest.mark.rule("RFC 9420 §12.4.3.1")
+@pytest.mark.rule("RFC 9420 §12.4.3.1", "path-secret-fits")
 def test_a_welcome_with_a_wrong_path_secret_is_refused(forger: Forger, ada: Person, joiner: Person):
     with pytest.raises(VerificationError, match="public key"):
         accept(forger.welcome(ada, joiner, path_secret=flipped), joiner)
 
 
-@pytest.mark.rule("RFC 9420 §12.4.3.1")
+@pytest.mark.rule("RFC 9420 §12.4.3.1", "path-secret-fits")
 def test_a_welcome_that_withholds_the_path_secret_is_refused(forger: Forger, ada: Person, joiner: Person):
     with pytest.raises(ValidationError, match="no path secret"):
         accept(forger.welcome(ada, joiner, with_path_secret=False), joiner)
 
 
-@pytest.mark.rule("RFC 9420 §12.4.3.3")
+@pytest.mark.rule("RFC 9420 §12.4.3.3", "tree-hash")
+@pytest.mark.rule("RFC 9420 §12.4.3.1", "tree-hash")
 def test_a_welcome_with_another_tree_is_refused(company: Company, forger: Forger, ada: Person, joiner: Person):
     invitation = forger.welcome(ada, joiner)
     with pytest.raises(VerificationError, match="tree hash"):
         accept(invitation, joiner, tree=invitation.tree.remove_leaf(company["cleo"].leaf))
 
 
-@pytest.mark.rule("RFC 9420 §12.4.3.3")
+@pytest.mark.rule("RFC 9420 §12.4.3.3", "tree-hash")
 def test_a_welcome_without_any_tree_is_refused(forger: Forger, ada: Person, joiner: Person):
     invitation = forger.welcome(ada, joiner)
     with pytest.raises(StateError, match="tree"):
         join(invitation.welcome, None, invitation.bundle, joiner.signature_key.private, now_s=NOW_S)
 
 
-@pytest.mark.rule("RFC 9420 §12.4.3.1")
+@pytest.mark.rule("RFC 9420 §12.4.3.1", "entry-for-us")
 def test_a_welcome_for_another_key_package_is_refused(forger: Forger, ada: Person, joiner: Person):
     invitation = forger.welcome(ada, joiner)
     with pytest.raises(StateError, match="not for this key package"):
         accept(replace(invitation, bundle=joiner.key_package()), joiner)
 
 
-@pytest.mark.rule("RFC 9420 §12.4.3.1")
+@pytest.mark.rule("RFC 9420 §12.4.3.1", "welcome-suite")
 def test_a_welcome_of_another_suite_than_the_key_package_is_refused(forger: Forger, ada: Person, joiner: Person):
     invitation = forger.welcome(ada, joiner, welcome=lambda welcome: replace(welcome, cipher_suite=3))
     with pytest.raises(ValidationError, match="another cipher suite"):
         accept(invitation, joiner)
 
 
-@pytest.mark.rule("RFC 9420 §12.4.3.1")
+@pytest.mark.rule("RFC 9420 §12.4.3.1", "group-info-suite")
 @pytest.mark.parametrize("change", [{"cipher_suite": 3}, {"version": 2}])
 def test_a_welcome_into_a_group_of_another_suite_or_version_is_refused(
     change: dict[str, int], forger: Forger, ada: Person, joiner: Person
@@ -141,7 +144,7 @@ def test_a_welcome_into_a_tree_without_the_newcomer_is_refused(forger: Forger, a
     assert accept(forger.welcome(ada, joiner, bundle=bundle), joiner).own_leaf_index == 4
 
 
-@pytest.mark.rule("RFC 9420 §12.4.3.1")
+@pytest.mark.rule("RFC 9420 §12.4.3.1", "secrets-open")
 def test_a_welcome_that_was_tampered_with_does_not_open(forger: Forger, ada: Person, joiner: Person):
     invitation = forger.welcome(
         ada,
@@ -169,6 +172,7 @@ def test_only_a_welcome_is_a_welcome(body: str, ada: Person, joiner: Person):
 
 
 @pytest.mark.rule("RFC 9420 §8.4")
+@pytest.mark.rule("RFC 9420 §12.4.3.1", "psk-at-hand")
 def test_a_welcome_that_needs_a_missing_pre_shared_key_fails(ada: Person, joiner: Person):
     bundle = joiner.key_package()
     pending = ada.commit([Add(bundle.key_package), PSK], policy=WITH_PSKS, psks={b"the key": b"shared before"})

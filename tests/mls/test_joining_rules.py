@@ -154,6 +154,20 @@ def test_a_newcomer_refuses_a_tree_that_ends_with_a_blank_node(forger: Forger, a
     assert join(invitation.welcome, written, invitation.bundle, key, now_s=NOW_S).epoch > 0
 
 
+@pytest.mark.rule("RFC 9420 §12.4.3.1", "path-secret-fits")
+def test_a_newcomer_refuses_a_path_secret_for_a_node_that_is_blank(forger: Forger, ada: Person, joiner: Person):
+    def without_root(tree: RatchetTree) -> RatchetTree:
+        nodes = tree.nodes()
+        nodes[len(nodes) // 2] = None
+        return RatchetTree(nodes)
+
+    spoiled = forger.welcome(ada, joiner, tree=without_root)
+    honest = forger.welcome(ada, joiner)
+    refuse(spoiled, "path secret does not give", VerificationError, newcomer=joiner, honest=honest)
+    blank = forger.welcome(ada, joiner, tree=without_root, with_path_secret=False)
+    assert accept(blank, joiner).epoch == ada.group.epoch + 1
+
+
 # --- the epoch --------------------------------------------------------------------------------------------------------
 
 
@@ -205,6 +219,14 @@ def test_unknown_extensions_of_a_group_info_are_passed_over(
     assert pending.group.epoch == ada.group.epoch + 1
 
 
+@pytest.mark.rule("RFC 9420 §13.4", "one-of-each-type")
+def test_a_newcomer_refuses_a_group_info_with_one_extension_twice(forger: Forger, ada: Person, joiner: Person):
+    def doubled(info: GroupInfo) -> GroupInfo:
+        return replace(info, extensions=(*info.extensions, *info.extensions))
+
+    refuse(forger.welcome(ada, joiner, info=doubled), "same type", newcomer=joiner, honest=forger.welcome(ada, joiner))
+
+
 @pytest.mark.parametrize("changed", [{"cipher_suite": 3}, {"version": 2}])
 @pytest.mark.rule("RFC 9420 §12.4.3.1", "group-info-suite")
 def test_a_newcomer_refuses_a_group_of_another_suite_though_its_secrets_fit(
@@ -253,6 +275,7 @@ def _mixed(one: Invitation, other: Invitation) -> Welcome:
 
 
 @pytest.mark.rule("RFC 9420 §12.4.3.1", "psk-at-hand")
+@pytest.mark.rule("RFC 9420 §12.4.3.1", "group-info-opens")
 @pytest.mark.rule("RFC 9420 §8.4", "never-invented")
 @pytest.mark.rule("hostile input", "missing-psk")
 def test_a_newcomer_without_the_key_or_with_another_does_not_enter(forger: Forger, ada: Person, joiner: Person):

@@ -58,6 +58,7 @@ def with_leaf(client: honest.Client, change: Callable[[LeafNode], LeafNode]) -> 
     return resigned(client, package, leaf_node=leaf)
 
 
+@pytest.mark.rule("RFC 9420 §10", "init-key-unique")
 def test_a_new_key_package_is_valid_and_names_itself(alice: honest.Client):
     bundle = alice.bundle()
     validate(alice, bundle.key_package)
@@ -79,7 +80,7 @@ def test_the_private_keys_of_a_bundle_open_what_is_sealed_to_its_package(alice: 
 # --- lifetimes ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.rule("RFC 9420 §7.3")
+@pytest.mark.rule("RFC 9420 §7.3", "lifetime-received")
 @pytest.mark.bad_input(83)
 @pytest.mark.parametrize(
     ("lifetime", "fault"),
@@ -92,6 +93,8 @@ def test_the_private_keys_of_a_bundle_open_what_is_sealed_to_its_package(alice: 
         (Lifetime(NOW_S + 1, NOW_S), "ends before it begins"),
     ],
 )
+@pytest.mark.rule("RFC 9420 §7.2", "lifetime-limit")
+@pytest.mark.rule("RFC 9420 §10.1", "leaf-valid")
 def test_a_lifetime_must_have_begun_not_have_ended_and_be_short(alice: honest.Client, lifetime: Lifetime, fault: str):
     with pytest.raises(ValidationError, match=fault):
         validate(alice, alice.bundle(lifetime=lifetime).key_package)
@@ -129,7 +132,7 @@ def test_the_caller_may_set_another_limit(alice: honest.Client):
 # --- suite, version, keys -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.rule("RFC 9420 §10.1")
+@pytest.mark.rule("RFC 9420 §10.1", "version-and-suite")
 def test_a_package_for_another_suite_or_version_is_refused(alice: honest.Client):
     package = alice.bundle().key_package
     with pytest.raises(ValidationError, match="cipher suite"):
@@ -138,8 +141,10 @@ def test_a_package_for_another_suite_or_version_is_refused(alice: honest.Client)
         validate(alice, resigned(alice, package, version=2))
 
 
-@pytest.mark.rule("RFC 9420 §10.1")
+@pytest.mark.rule("RFC 9420 §10.1", "init-key-differs")
 @pytest.mark.bad_input(87)
+@pytest.mark.rule("RFC 9420 §10", "init-key-of-suite")
+@pytest.mark.rule("RFC 9420 §10", "leaf-keys-of-suite")
 def test_the_init_key_is_a_key_of_its_own(alice: honest.Client):
     package = alice.bundle().key_package
     with pytest.raises(ValidationError, match="one key"):
@@ -151,7 +156,7 @@ def test_the_init_key_is_a_key_of_its_own(alice: honest.Client):
             validate(alice, with_leaf(alice, lambda leaf, bad=bad: replace(leaf, encryption_key=bad)))
 
 
-@pytest.mark.rule("RFC 9420 §10")
+@pytest.mark.rule("RFC 9420 §10", "envelope-version")
 def test_a_key_package_inside_an_envelope_of_another_version_is_refused(alice: honest.Client):
     package = replace(alice.bundle().key_package, version=2)
     with pytest.raises(MLSError, match="version"):
@@ -161,8 +166,9 @@ def test_a_key_package_inside_an_envelope_of_another_version_is_refused(alice: h
 # --- signatures ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.rule("RFC 9420 §10.1")
+@pytest.mark.rule("RFC 9420 §10.1", "signature")
 @pytest.mark.bad_input(84)
+@pytest.mark.rule("RFC 9420 §10", "signature")
 def test_a_package_signed_by_someone_else_is_refused(alice: honest.Client, seeded_random: Random):
     mallory = honest.Client.named("mallory", seeded_random, alice.suite.id)
     package = alice.bundle().key_package
@@ -189,7 +195,8 @@ def test_every_flipped_byte_of_a_key_package_is_refused(seeded_random: Random):
 # --- the leaf -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.rule("RFC 9420 §7.3")
+@pytest.mark.rule("RFC 9420 §7.3", "source-key-package")
+@pytest.mark.rule("RFC 9420 §10", "leaf-source")
 def test_the_leaf_of_a_key_package_says_that_it_is_one(alice: honest.Client):
     def from_update(leaf: LeafNode) -> LeafNode:
         return replace(leaf, leaf_node_source=LeafNodeSource.UPDATE, lifetime=None)
@@ -203,7 +210,7 @@ def test_the_leaf_of_a_key_package_says_that_it_is_one(alice: honest.Client):
 
 
 @pytest.mark.rule("RFC 9420 §7.2")
-@pytest.mark.rule("RFC 9420 §7.3")
+@pytest.mark.rule("RFC 9420 §7.3", "version-and-suite")
 @pytest.mark.parametrize(
     ("changes", "fault"),
     [
@@ -214,14 +221,15 @@ def test_the_leaf_of_a_key_package_says_that_it_is_one(alice: honest.Client):
         ({"credentials": (2,)}, "own credential type"),
     ],
 )
+@pytest.mark.rule("RFC 9420 §10.1", "leaf-valid")
 def test_a_leaf_supports_what_it_uses(alice: honest.Client, changes: dict[str, tuple[int, ...]], fault: str):
     capabilities = replace(honest.CAPABILITIES, **changes)
     with pytest.raises(ValidationError, match=fault):
         validate(alice, alice.bundle(capabilities=capabilities).key_package)
 
 
-@pytest.mark.rule("RFC 9420 §7.3")
-@pytest.mark.rule("RFC 9420 §10")
+@pytest.mark.rule("RFC 9420 §7.3", "own-extensions-listed")
+@pytest.mark.rule("RFC 9420 §10", "extensions-listed")
 def test_extensions_must_be_listed_in_the_capabilities(alice: honest.Client):
     unlisted = [Extension(0xF001, b"")]
     with pytest.raises(ValidationError, match="do not list"):
@@ -321,7 +329,7 @@ def certificate(key: CertificateIssuerPrivateKeyTypes) -> bytes:
     return builder.sign(key, digest).public_bytes(Encoding.DER)
 
 
-@pytest.mark.rule("RFC 9420 §5.3")
+@pytest.mark.rule("RFC 9420 §5.3", "certificate-key")
 def test_a_certificate_must_hold_the_key_that_the_leaf_signs_with():
     key = ed25519.Ed25519PrivateKey.from_private_bytes(b"\5" * 32)
     Credential.x509((certificate(key), b"issuer")).check_key(key.public_key().public_bytes_raw())
@@ -367,3 +375,19 @@ def test_a_key_package_with_a_certificate_is_valid_where_its_type_is_supported(s
     der = certificate(ed25519.Ed25519PrivateKey.from_private_bytes(keys.private))
     client = honest.Client(suite, Credential.x509((der,)), keys, seeded_random)
     validate(client, client.bundle(capabilities=Capabilities(credentials=(2,))).key_package)
+
+
+@pytest.mark.rule("RFC 9420 §5.3", "certificate-key")
+@pytest.mark.rule("RFC 9420 §10.1", "leaf-valid")
+def test_a_key_package_with_a_certificate_for_another_key_is_refused(seeded_random: Random):
+    suite = cipher_suite(1)
+    keys, others = (suite.generate_signature_key(seeded_random) for _ in range(2))
+
+    def package(certified: bytes) -> KeyPackage:
+        der = certificate(ed25519.Ed25519PrivateKey.from_private_bytes(certified))
+        client = honest.Client(suite, Credential.x509((der,)), keys, seeded_random)
+        return client.bundle(capabilities=Capabilities(credentials=(2,))).key_package
+
+    with pytest.raises(ValidationError, match="another key"):
+        package(others.private).validate(suite, NOW_S)
+    package(keys.private).validate(suite, NOW_S)

@@ -93,6 +93,7 @@ def test_transcript_hashes_and_confirmation_tag_are_the_ones_that_the_vectors_na
 
 
 @pytest.mark.rule("RFC 9420 §8.5")
+@pytest.mark.rule("hostile input", "exporter-context")
 def test_the_exporter_binds_its_output_to_label_and_context():
     suite = cipher_suite(1)
     exported = {
@@ -110,7 +111,7 @@ def test_a_missing_pre_shared_key_is_refused_and_never_invented():
         key_schedule.KnownPsks({b"other": b"key"}).find([wanted])
 
 
-@pytest.mark.rule("RFC 9420 §12.4.3.1")
+@pytest.mark.rule("RFC 9420 §12.4.3.1", "psk-named-once")
 def test_the_same_pre_shared_key_named_twice_is_refused():
     named = PreSharedKeyID(PSKType.EXTERNAL, b"n" * 32, b"held")
     with pytest.raises(ValidationError):

@@ -68,7 +68,7 @@ def followed(group: Group, case: dict[str, Any]) -> None:
         assert group.epoch_authenticator == bytes.fromhex(epoch["epoch_authenticator"])
 
 
-@pytest.mark.rule("RFC 9420 §12.4.3.1")
+@pytest.mark.rule("RFC 9420 §12.4.3.1", "joins")
 def test_every_official_welcome_leads_into_its_epoch():
     for case in vectors.cases("mls/passive-client-welcome.json", vectors.SUITES):
         group = joined(case)
@@ -76,7 +76,7 @@ def test_every_official_welcome_leads_into_its_epoch():
         followed(group, case)
 
 
-@pytest.mark.rule("RFC 9420 §12.4.2")
+@pytest.mark.rule("RFC 9420 §12.4.2", "new-epoch")
 def test_every_official_commit_leads_into_its_epoch():
     for case in vectors.cases("mls/passive-client-handling-commit.json", vectors.SUITES):
         followed(joined(case), case)

@@ -167,6 +167,7 @@ def test_content_signed_for_a_public_message_is_not_sealed(key_pair: Any, seeded
         seal(SUITE, tree(), SENDER_DATA_SECRET, message, random=seeded_random)
 
 
+@pytest.mark.rule("RFC 9420 §15.1")
 def test_short_messages_have_one_length(key_pair: Any, seeded_random: Random):
     lengths = {len(sealed(key_pair.private, seeded_random, b"x" * size).ciphertext) for size in (0, 1, 50, 180)}
     assert lengths == {MIN_PADDED_BYTES + 16}
@@ -180,5 +181,6 @@ def test_padme_rounds_up_to_few_lengths(length_bytes: int, padded_bytes: int):
     assert padme_bytes(length_bytes) == padded_bytes
 
 
+@pytest.mark.rule("RFC 9420 §15.1")
 def test_padme_adds_at_most_an_eighth():
     assert all(n <= padme_bytes(n) <= n * 1.125 for n in range(256, 20000))

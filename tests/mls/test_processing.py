@@ -51,6 +51,7 @@ WITH_PSKS = ProposalPolicy(member=frozenset(ProposalType))
 
 @pytest.mark.rule("RFC 9420 §6.1")
 @pytest.mark.parametrize("signature", [b"", b"\0" * 64])
+@pytest.mark.rule("hostile input", "unsigned-application-message")
 def test_an_application_message_without_a_signature_is_refused(signature: bytes, forger: Forger, ben: Person):
     signed = forger.signed(b"who says this?", WireFormat.PRIVATE_MESSAGE)
     with pytest.raises(VerificationError, match="signature"):
@@ -113,6 +114,7 @@ def test_a_generation_far_ahead_is_refused(forger: Forger, ben: Person):
 
 
 @pytest.mark.rule("RFC 9420 §9.2")
+@pytest.mark.rule("hostile input", "replayed-private-message")
 def test_a_replayed_message_is_refused_after_saving_and_loading_too(ada: Person, ben: Person):
     message = ada.seal(b"pay once")
     ben.receive(message)
@@ -176,6 +178,7 @@ def test_a_message_cut_short_is_refused(cut: int, ada: Person, ben: Person):
         ben.receive(ada.seal(b"x")[:cut])
 
 
+@pytest.mark.rule("hostile input", "trailing-bytes")
 def test_bytes_after_a_message_are_refused(ada: Person, ben: Person):
     with pytest.raises(DecodeError, match="trailing"):
         ben.receive(ada.seal(b"x") + b"\0")
@@ -208,14 +211,14 @@ def test_a_commit_signed_by_another_member_is_refused(company: Company, ada: Per
         ben.receive(forger.public(forged))
 
 
-@pytest.mark.rule("RFC 9420 §12.1.8")
+@pytest.mark.rule("RFC 9420 §12.1.8", "external-senders-present")
 def test_an_external_sender_that_the_group_does_not_name_is_refused(forger: Forger, ben: Person):
     signed = forger.signed(Remove(LeafIndex(2)), sender=Sender.external(0))
     with pytest.raises(ValidationError, match="external senders"):
         ben.receive(forger.public(signed))
 
 
-@pytest.mark.rule("RFC 9420 §12.1.8")
+@pytest.mark.rule("RFC 9420 §12.1.8", "authorized")
 def test_the_hub_may_propose_a_removal_that_a_member_commits(company: Company, ada: Person, ben: Person):
     hub = company.person("hub")
     senders = ExternalSenders((ExternalSender(hub.signature_key.public, hub.credential),))
@@ -232,7 +235,7 @@ def test_the_hub_may_propose_a_removal_that_a_member_commits(company: Company, a
     company.check_agreement()
 
 
-@pytest.mark.rule("RFC 9420 §12.1.8")
+@pytest.mark.rule("RFC 9420 §12.1.8", "types")
 def test_the_hub_may_add_no_one_where_the_policy_says_so(company: Company, ada: Person, ben: Person):
     hub = company.person("hub")
     senders = ExternalSenders((ExternalSender(hub.signature_key.public, hub.credential),))
@@ -266,7 +269,7 @@ def test_an_epoch_holds_so_many_proposals_and_no_more(
         ben.receive(message)
 
 
-@pytest.mark.rule("RFC 9420 §12.1.2")
+@pytest.mark.rule("RFC 9420 §12.1.2", "keys-taken-up")
 def test_ones_own_update_whose_keys_are_gone_is_not_kept(ada: Person):
     before = ada.group
     message = ada.update_leaf()
@@ -287,6 +290,7 @@ def test_the_forger_makes_commits_that_are_accepted_when_nothing_is_spoiled(
 
 @pytest.mark.rule("RFC 9420 §8.1")
 @pytest.mark.parametrize("tag", [flipped, lambda tag: b"", lambda tag: tag[:16]])
+@pytest.mark.rule("hostile input", "bad-confirmation-tag")
 def test_a_wrong_confirmation_tag_leaves_the_state_untouched(
     tag: Callable[[bytes], bytes], company: Company, ada: Person, ben: Person, forger: Forger
 ):
@@ -297,6 +301,7 @@ def test_a_wrong_confirmation_tag_leaves_the_state_untouched(
     company.check_agreement()
 
 
+@pytest.mark.rule("hostile input", "garbage-before-commit")
 def test_garbage_before_the_genuine_commit_does_not_block_it(company: Company, ada: Person, ben: Person):
     genuine = ada.commit()
     for garbage in (b"", genuine.commit[:-1], flipped(genuine.commit), flipped(genuine.commit, 90), b"\xff" * 500):
@@ -314,7 +319,7 @@ def test_every_spoiled_byte_of_a_commit_is_noticed(ada: Person, ben: Person):
     ben.receive(genuine)
 
 
-@pytest.mark.rule("RFC 9420 §12.4.2")
+@pytest.mark.rule("RFC 9420 §12.4.2", "epoch")
 def test_a_commit_of_an_earlier_epoch_is_refused(company: Company, ada: Person, ben: Person):
     late = ada.commit()
     company.commit(ben)
@@ -322,7 +327,8 @@ def test_a_commit_of_an_earlier_epoch_is_refused(company: Company, ada: Person, 
         company["cleo"].receive(late.commit)
 
 
-@pytest.mark.rule("RFC 9420 §12.4.2")
+@pytest.mark.rule("RFC 9420 §12.4.2", "valid-list")
+@pytest.mark.rule("RFC 9420 §12.4", "known-references")
 def test_a_commit_of_a_proposal_that_was_not_received_is_refused(company: Company, ada: Person, ben: Person):
     ada.propose(Remove(company["cleo"].leaf))
     commit = ada.commit()
@@ -330,7 +336,7 @@ def test_a_commit_of_a_proposal_that_was_not_received_is_refused(company: Compan
         ben.receive(commit.commit)
 
 
-@pytest.mark.rule("RFC 9420 §12.2")
+@pytest.mark.rule("RFC 9420 §12.2", "no-update-by-committer")
 def test_an_update_by_the_committer_is_refused(company: Company, forger: Forger, ben: Person):
     _, public = company.suite.derive_key_pair(b"fresh")
     group = forger.group
@@ -340,20 +346,20 @@ def test_an_update_by_the_committer_is_refused(company: Company, forger: Forger,
         ben.receive(forger.commit([Update(signed)]))
 
 
-@pytest.mark.rule("RFC 9420 §12.2")
+@pytest.mark.rule("RFC 9420 §12.2", "no-removal-of-committer")
 def test_a_commit_that_removes_its_committer_is_refused(forger: Forger, ben: Person):
     with pytest.raises(ValidationError, match="removes the committer"):
         ben.receive(forger.commit([Remove(forger.group.own_leaf_index)]))
 
 
-@pytest.mark.rule("RFC 9420 §12.2")
+@pytest.mark.rule("RFC 9420 §12.2", "one-change-for-a-leaf")
 def test_two_proposals_for_one_leaf_are_refused(company: Company, forger: Forger, ben: Person):
     twice = [Remove(company["cleo"].leaf)] * 2
     with pytest.raises(ValidationError, match="same leaf twice"):
         ben.receive(forger.commit(twice))
 
 
-@pytest.mark.rule("RFC 9420 §12.2")
+@pytest.mark.rule("RFC 9420 §12.2", "one-change-for-a-leaf")
 def test_a_remove_and_an_update_of_one_leaf_are_refused_together(company: Company, ada: Person, ben: Person):
     cleo = company["cleo"]
     company.propose(cleo)
@@ -363,7 +369,7 @@ def test_a_remove_and_an_update_of_one_leaf_are_refused_together(company: Compan
         ben.receive(forger.commit([Remove(cleo.leaf)], references=[reference]))
 
 
-@pytest.mark.rule("RFC 9420 §12.2")
+@pytest.mark.rule("RFC 9420 §12.2", "no-client-twice")
 def test_a_commit_that_adds_one_client_twice_is_refused(company: Company, forger: Forger, ben: Person):
     finn = company.person("finn")
     twice = [Add(finn.key_package().key_package) for _ in range(2)]
@@ -371,14 +377,14 @@ def test_a_commit_that_adds_one_client_twice_is_refused(company: Company, forger
         ben.receive(forger.commit(twice))
 
 
-@pytest.mark.rule("RFC 9420 §12.2")
+@pytest.mark.rule("RFC 9420 §12.2", "no-client-already-in")
 def test_a_commit_that_adds_a_member_is_refused(company: Company, forger: Forger, ben: Person):
     again = Add(company["cleo"].key_package().key_package)
     with pytest.raises(ValidationError, match="already in the group"):
         ben.receive(forger.commit([again]))
 
 
-@pytest.mark.rule("RFC 9420 §10.1")
+@pytest.mark.rule("RFC 9420 §10.1", "checked-in-adds")
 @pytest.mark.parametrize(
     ("lifetime", "fault"),
     [
@@ -395,7 +401,7 @@ def test_a_commit_that_adds_a_stale_key_package_is_refused(
         ben.receive(forger.commit([Add(stale)]))
 
 
-@pytest.mark.rule("RFC 9420 §12.4")
+@pytest.mark.rule("RFC 9420 §12.4", "remove-needs-path")
 def test_a_commit_without_the_path_it_needs_is_refused(company: Company, forger: Forger, ben: Person):
     with pytest.raises(ValidationError, match="path"):
         ben.receive(forger.commit([Remove(company["cleo"].leaf)], with_path=False))
@@ -407,13 +413,13 @@ def test_a_commit_with_an_unknown_proposal_is_refused_by_its_number(forger: Forg
         ben.receive(forger.commit([UnknownProposal(0xF00D, b"?")]))
 
 
-@pytest.mark.rule("RFC 9420 §12.2")
+@pytest.mark.rule("RFC 9420 §12.2", "no-external-init")
 def test_a_member_cannot_commit_an_external_init(forger: Forger, ben: Person):
     with pytest.raises(ValidationError, match="ExternalInit"):
         ben.receive(forger.commit([ExternalInit(b"k" * 32)]))
 
 
-@pytest.mark.rule("RFC 9420 §12.1.6")
+@pytest.mark.rule("RFC 9420 §12.1.6", "external-commits-only")
 def test_a_member_cannot_propose_an_external_init(forger: Forger, ada: Person, ben: Person):
     init = ExternalInit(bytes([9]) + bytes(31))
     with pytest.raises(ValidationError, match="outside an external commit"):
@@ -438,13 +444,13 @@ def another_key(leaf: LeafNode) -> LeafNode:
     return replace(leaf, encryption_key=bytes(range(32)))
 
 
-@pytest.mark.rule("RFC 9420 §7.3")
+@pytest.mark.rule("RFC 9420 §7.3", "signature")
 def test_a_path_whose_leaf_was_not_signed_anew_is_refused(forger: Forger, ben: Person):
     with pytest.raises(VerificationError, match="signature"):
         ben.receive(forger.commit(leaf_after_signing=another_key))
 
 
-@pytest.mark.rule("RFC 9420 §7.3")
+@pytest.mark.rule("RFC 9420 §7.3", "signature")
 def test_a_path_whose_leaf_is_signed_for_another_place_is_refused(company: Company, forger: Forger, ben: Person):
     def moved(leaf: LeafNode) -> LeafNode:
         key = forger.epoch.signature_private_key
@@ -460,7 +466,7 @@ def test_a_path_with_a_wrong_parent_hash_is_refused(forger: Forger, ben: Person)
         ben.receive(forger.commit(leaf=lambda leaf: replace(leaf, parent_hash=b"\0" * 32)))
 
 
-@pytest.mark.rule("RFC 9420 §7.3")
+@pytest.mark.rule("RFC 9420 §7.3", "source-commit")
 def test_a_path_whose_leaf_says_it_is_an_update_is_refused(forger: Forger, ben: Person):
     with pytest.raises(ValidationError, match="leaf_node_source"):
         ben.receive(
@@ -468,34 +474,35 @@ def test_a_path_whose_leaf_says_it_is_an_update_is_refused(forger: Forger, ben: 
         )
 
 
-@pytest.mark.rule("RFC 9420 §12.4.2")
+@pytest.mark.rule("RFC 9420 §12.4.2", "new-encryption-key")
 def test_a_path_whose_leaf_keeps_its_encryption_key_is_refused(forger: Forger, ben: Person):
     kept = forger.group.own_leaf.encryption_key
     with pytest.raises(ValidationError, match="in use"):
         ben.receive(forger.commit(leaf=lambda leaf: replace(leaf, encryption_key=kept)))
 
 
-@pytest.mark.rule("RFC 9420 §12.4.2")
+@pytest.mark.rule("RFC 9420 §12.4.2", "keys-not-in-tree")
 def test_a_path_that_takes_another_members_encryption_key_is_refused(company: Company, forger: Forger, ben: Person):
     taken = company["cleo"].group.own_leaf.encryption_key
     with pytest.raises(ValidationError, match="in use"):
         ben.receive(forger.commit(leaf=lambda leaf: replace(leaf, encryption_key=taken)))
 
 
-@pytest.mark.rule("RFC 9420 §7.3")
+@pytest.mark.rule("RFC 9420 §7.3", "unique-signature-key")
 def test_a_path_that_takes_another_members_signature_key_is_refused(company: Company, forger: Forger, ben: Person):
     taken = company["cleo"].group.own_leaf.signature_key
     with pytest.raises(ValidationError, match="signature_key"):
         ben.receive(forger.commit(leaf=lambda leaf: replace(leaf, signature_key=taken)))
 
 
-@pytest.mark.rule("RFC 9420 §7.3")
+@pytest.mark.rule("RFC 9420 §7.3", "version-and-suite")
 def test_a_path_whose_leaf_no_longer_supports_the_suite_is_refused(forger: Forger, ben: Person):
     with pytest.raises(ValidationError, match="suite"):
         ben.receive(forger.commit(leaf=lambda leaf: replace(leaf, capabilities=Capabilities(cipher_suites=(2,)))))
 
 
 @pytest.mark.rule("RFC 9420 §7.6")
+@pytest.mark.rule("RFC 9420 §12.4.2", "path-form")
 def test_a_path_with_a_ciphertext_too_many_is_refused(forger: Forger, ben: Person):
     def doubled(path: Any) -> Any:
         first = path.nodes[0]
@@ -509,6 +516,7 @@ def test_a_path_with_a_ciphertext_too_many_is_refused(forger: Forger, ben: Perso
 
 
 @pytest.mark.rule("RFC 9420 §7.5")
+@pytest.mark.rule("RFC 9420 §12.4.2", "path-secret-opens")
 def test_a_path_secret_that_does_not_give_the_path_is_refused(forger: Forger, ben: Person):
     with pytest.raises(VerificationError, match="public key"):
         ben.receive(forger.commit(first_path_secret=flipped))
@@ -533,6 +541,7 @@ def test_what_a_policy_does_not_permit_is_neither_proposed_nor_followed(
 
 
 @pytest.mark.rule("RFC 9420 §8.4")
+@pytest.mark.rule("RFC 9420 §12.4.2", "psks-available")
 def test_a_commit_that_needs_a_missing_pre_shared_key_fails(ada: Person, ben: Person):
     pending = ada.commit([PSK], policy=WITH_PSKS, psks={b"the key": b"shared before"})
     with pytest.raises(StateError, match="missing"):
@@ -546,7 +555,9 @@ def test_a_commit_that_needs_a_missing_pre_shared_key_fails(ada: Person, ben: Pe
 # --- our own commits keep the rules -------------------------------------------------------------------------------
 
 
-@pytest.mark.rule("RFC 9420 §12.2")
+@pytest.mark.rule("RFC 9420 §12.2", "committer-checks-too")
+@pytest.mark.rule("RFC 9420 §12.4", "valid-list")
+@pytest.mark.rule("RFC 9420 §12.4.1", "list-verified")
 def test_a_commit_that_others_would_refuse_is_not_made(company: Company, ada: Person):
     taken = company["cleo"].signature_key.private
     for proposals, fault in (

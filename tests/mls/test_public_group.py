@@ -91,7 +91,9 @@ def test_a_group_opens_on_a_signed_group_info_and_its_tree(members: list[honest.
     assert (group.epoch, group.suite.id) == (1, 1)
 
 
-@pytest.mark.rule("RFC 9420 §12.4.3.1")
+@pytest.mark.rule("RFC 9420 §12.4.3.1", "signature")
+@pytest.mark.rule("RFC 9420 §12.4.3.1", "signer-in-use")
+@pytest.mark.rule("RFC 9420 §12.4.3.1", "tree-hash")
 def test_a_group_info_of_another_signer_tree_or_version_does_not_open(members: list[honest.Client]):
     tree = honest.tree_of(members[:3])
     context = honest.context_of(SUITE, tree)
@@ -109,7 +111,7 @@ def test_a_group_info_of_another_signer_tree_or_version_does_not_open(members: l
     refuse(1, replace(context, extensions=twice), "same type", ValidationError)
 
 
-@pytest.mark.rule("RFC 9420 §12.4.3.2")
+@pytest.mark.rule("RFC 9420 §12.4.3.2", "external-pub")
 def test_an_external_pub_must_be_a_key(members: list[honest.Client]):
     tree = honest.tree_of(members[:2])
     context = honest.context_of(SUITE, tree)
@@ -130,7 +132,7 @@ def test_a_confirmation_tag_has_the_length_of_one(members: list[honest.Client]):
 # --- commits that are right -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.rule("RFC 9420 §12.4.2")
+@pytest.mark.rule("RFC 9420 §12.4.2", "new-epoch")
 def test_a_commit_moves_the_group_to_the_next_epoch(members: list[honest.Client], group: PublicGroup):
     message = honest.commit_message(members[1], 1, group)
     after, summary = group.receive_commit(message, now_s=NOW_S)
@@ -196,7 +198,7 @@ def test_a_commit_hashes_only_what_it_touched(members: list[honest.Client], grou
 # --- who may send, and where ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.rule("RFC 9420 §12.4.2")
+@pytest.mark.rule("RFC 9420 §12.4.2", "epoch")
 @pytest.mark.bad_input(69)
 @pytest.mark.bad_input(70)
 def test_a_commit_for_another_group_or_epoch_is_refused(members: list[honest.Client], group: PublicGroup):
@@ -291,7 +293,7 @@ def by_value(client: honest.Client, sender: int, group: PublicGroup, *proposals:
     return honest.travelling(honest.framed(client, Sender.member(LeafIndex(sender)), group, content))
 
 
-@pytest.mark.rule("RFC 9420 §12.2")
+@pytest.mark.rule("RFC 9420 §12.4.2", "valid-list")
 def test_a_commit_with_an_invalid_list_is_refused(members: list[honest.Client], group: PublicGroup):
     def refuse(fault: str, *proposals: Proposal, error: type[MLSError] = ValidationError) -> None:
         refuse_commit(group, by_value(members[0], 0, group, *proposals), fault, error)
@@ -304,7 +306,7 @@ def test_a_commit_with_an_invalid_list_is_refused(members: list[honest.Client], 
     refuse("does not support", UnknownProposal(0xF001, b""))
 
 
-@pytest.mark.rule("RFC 9420 §12.4")
+@pytest.mark.rule("RFC 9420 §12.4", "known-references")
 def test_a_commit_names_only_proposals_of_this_epoch(members: list[honest.Client], group: PublicGroup):
     proposed = propose(group, members[1], 1, remove(4))
     message = honest.commit_message(members[0], 0, proposed, references=list(proposed.proposals))
@@ -323,7 +325,7 @@ def by_reference(client: honest.Client, group: PublicGroup, references: Sequence
 # --- proposals ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.rule("RFC 9420 §12.1")
+@pytest.mark.rule("RFC 9420 §12.1", "kept-by-reference")
 def test_a_proposal_is_kept_by_its_reference_once(members: list[honest.Client], group: PublicGroup):
     message = honest.proposal_message(members[1], Sender.member(LeafIndex(1)), group, remove(4))
     after, received = group.receive_proposal(message, now_s=NOW_S)
@@ -357,7 +359,7 @@ def test_an_invalid_proposal_is_refused_when_it_comes(members: list[honest.Clien
     refuse_proposal(group, unknown, "0xf001", UnsupportedError)
 
 
-@pytest.mark.rule("RFC 9420 §12.1.8")
+@pytest.mark.rule("RFC 9420 §12.1.8", "types")
 def test_the_hub_may_propose_what_the_rfc_and_the_policy_permit(
     members: list[honest.Client], hub: honest.Client, group: PublicGroup
 ):
@@ -373,7 +375,7 @@ def test_the_hub_may_propose_what_the_rfc_and_the_policy_permit(
     refuse_proposal(group, update, "may not send this type")
 
 
-@pytest.mark.rule("RFC 9420 §12.1.8.1")
+@pytest.mark.rule("RFC 9420 §12.1.8.1", "signed-with-listed-key")
 def test_an_external_sender_is_one_that_the_group_names(
     members: list[honest.Client], hub: honest.Client, group: PublicGroup
 ):
@@ -418,7 +420,7 @@ def test_the_proposals_of_an_epoch_have_a_largest_size(members: list[honest.Clie
 # --- external commits ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.rule("RFC 9420 §12.4.3.2")
+@pytest.mark.rule("RFC 9420 §12.4.3.2", "leftmost-leaf")
 def test_a_joiner_takes_the_leftmost_blank_leaf(members: list[honest.Client], group: PublicGroup):
     message = honest.external_commit_message(members[5], group)
     after, summary = group.receive_commit(message, now_s=NOW_S)
@@ -428,7 +430,7 @@ def test_a_joiner_takes_the_leftmost_blank_leaf(members: list[honest.Client], gr
     after.tree.validate(SUITE, after.group_context, now_s=NOW_S)
 
 
-@pytest.mark.rule("RFC 9420 §12.4.2")
+@pytest.mark.rule("RFC 9420 §12.4.2", "external-place")
 def test_a_full_tree_grows_for_a_joiner(members: list[honest.Client]):
     group = honest.group_of(members[:4])
     after, summary = group.receive_commit(honest.external_commit_message(members[5], group), now_s=NOW_S)
@@ -436,7 +438,7 @@ def test_a_full_tree_grows_for_a_joiner(members: list[honest.Client]):
     after.tree.validate(SUITE, after.group_context, now_s=NOW_S)
 
 
-@pytest.mark.rule("RFC 9420 §12.2")
+@pytest.mark.rule("RFC 9420 §12.2", "external-one-remove")
 def test_a_member_that_lost_its_state_takes_its_own_place(members: list[honest.Client], group: PublicGroup):
     proposals = [ExternalInit(honest.KEM_OUTPUT), remove(1)]
     after, summary = group.receive_commit(honest.external_commit_message(members[1], group, proposals), now_s=NOW_S)
@@ -445,20 +447,21 @@ def test_a_member_that_lost_its_state_takes_its_own_place(members: list[honest.C
     after.tree.validate(SUITE, after.group_context, now_s=NOW_S)
 
 
-@pytest.mark.rule("RFC 9420 §12.2")
+@pytest.mark.rule("RFC 9420 §12.2", "resync-same-client")
 def test_a_resync_cannot_push_another_member_out(members: list[honest.Client], group: PublicGroup):
     proposals = [ExternalInit(honest.KEM_OUTPUT), remove(1)]
     message = honest.external_commit_message(members[5], group, proposals)
     refuse_commit(group, message, "another client")
 
 
-@pytest.mark.rule("RFC 9420 §12.4.3.2")
+@pytest.mark.rule("RFC 9420 §12.4.3.2", "path-present")
+@pytest.mark.rule("RFC 9420 §12.2", "external-one-init")
 def test_an_external_commit_without_path_or_external_init_is_refused(members: list[honest.Client], group: PublicGroup):
     refuse_commit(group, honest.external_commit_message(members[5], group, with_path=False), "has no path")
     refuse_commit(group, honest.external_commit_message(members[5], group, []), "exactly one ExternalInit")
 
 
-@pytest.mark.rule("RFC 9420 §12.4.3.2")
+@pytest.mark.rule("RFC 9420 §12.4.3.2", "signed-by-joiner")
 def test_an_external_commit_is_signed_with_the_key_of_its_path(members: list[honest.Client], group: PublicGroup):
     tree, place = group.tree.reserve_leaf()
     path = honest.update_path(members[5], place, tree)
@@ -468,14 +471,14 @@ def test_an_external_commit_is_signed_with_the_key_of_its_path(members: list[hon
     refuse_commit(group, honest.travelling(forged), "signature", VerificationError)
 
 
-@pytest.mark.rule("RFC 9420 §12.4.3.2")
+@pytest.mark.rule("RFC 9420 §12.4.3.2", "no-references")
 def test_an_external_commit_includes_no_proposal_by_reference(members: list[honest.Client], group: PublicGroup):
     proposed = propose(group, members[1], 1, remove(4))
     message = honest.external_commit_message(members[5], proposed, references=list(proposed.proposals))
     refuse_commit(proposed, message, "by reference")
 
 
-@pytest.mark.rule("RFC 9420 §7.3")
+@pytest.mark.rule("RFC 9420 §7.3", "unique-signature-key")
 def test_a_member_cannot_join_a_second_time(members: list[honest.Client], group: PublicGroup):
     refuse_commit(group, honest.external_commit_message(members[1], group), "signature_key of another member")
 
@@ -483,7 +486,7 @@ def test_a_member_cannot_join_a_second_time(members: list[honest.Client], group:
 # --- the committer's GroupInfo ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.rule("RFC 9420 §12.4.3")
+@pytest.mark.rule("RFC 9420 §12.4.3", "states-this-epoch")
 @pytest.mark.bad_input(78)
 def test_a_group_info_must_state_exactly_this_state(members: list[honest.Client], group: PublicGroup):
     context = group.group_context
@@ -509,7 +512,8 @@ def test_a_group_info_must_state_exactly_this_state(members: list[honest.Client]
             group.check_group_info(data, committer=LeafIndex(2))
 
 
-@pytest.mark.rule("RFC 9420 §12.4.3")
+@pytest.mark.rule("RFC 9420 §12.4.3", "signature")
+@pytest.mark.rule("hostile input", "group-info-of-another-signer")
 def test_a_group_info_signed_by_another_leaf_than_its_signer_is_refused(
     members: list[honest.Client], group: PublicGroup
 ):
@@ -517,6 +521,25 @@ def test_a_group_info_signed_by_another_leaf_than_its_signer_is_refused(
     forged = honest.group_info(members[1], 2, group.group_context, confirmation_tag=tag)
     with pytest.raises(VerificationError):
         group.check_group_info(MLSMessage(forged).encode(), committer=LeafIndex(2))
+
+
+@pytest.mark.rule("RFC 9420 §13.4", "one-of-each-type")
+@pytest.mark.rule("RFC 9420 §12.4.3.2", "external-pub")
+def test_a_group_info_with_an_extension_twice_or_without_a_key_is_refused(
+    members: list[honest.Client], group: PublicGroup
+):
+    good, bad = ExternalPub(members[0].fresh_key()).to_extension(), ExternalPub(bytes(32)).to_extension()
+
+    def check(*extensions: Extension) -> None:
+        context, tag = group.group_context, group.confirmation_tag
+        info = honest.group_info(members[2], 2, context, confirmation_tag=tag, extensions=extensions)
+        group.check_group_info(MLSMessage(info).encode(), committer=LeafIndex(2))
+        PublicGroup.open(info, group.tree, now_s=NOW_S)
+
+    check(good)
+    for spoiled, fault in (((good, good), "same type"), ((bad,), "not a key")):
+        with pytest.raises(ValidationError, match=fault):
+            check(*spoiled)
 
 
 # --- saving ----------------------------------------------------------------------------------------------------------

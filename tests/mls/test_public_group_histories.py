@@ -74,8 +74,8 @@ def step(company: Company, follower: Follower, chance: random.Random, newcomer: 
         follower.commit(company.commit(actor))
 
 
-@pytest.mark.rule("RFC 9420 §12.4.2")
-@pytest.mark.parametrize(("suite_id", "seed"), [(1, 1), (1, 2), (1, 3), (2, 4), (3, 5)])
+@pytest.mark.rule("RFC 9420 §12.4.2", "new-epoch")
+@pytest.mark.parametrize(("suite_id", "seed"), [(1, 1), (1, 2), (1, 3), (2, 4), (3, 5), (0xF04E, 6)])
 def test_a_server_agrees_with_the_members_after_every_step(suite_id: int, seed: int):
     chance = random.Random(seed)
     company = Company("founder", random=chance.randbytes, suite_id=suite_id)

@@ -1,9 +1,12 @@
 """The ratchet tree: official operations and validations, values that never change, and every unsound tree refused."""
 
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from heliograph.mls import tree_math
 from heliograph.mls.codec import Writer
@@ -26,8 +29,9 @@ SUITE = cipher_suite(1)
 # --- the official vectors -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.rule("RFC 9420 §12.1")
 @pytest.mark.rule("RFC 9420 §7.7")
+@pytest.mark.rule("RFC 9420 §12.1.1", "unmerged-above")
+@pytest.mark.rule("RFC 9420 §12.1.3", "tree-cut-back")
 def test_official_operations_lead_to_the_official_trees():
     for case in vectors.cases("mls/tree-operations.json", vectors.SUITES):
         suite = cipher_suite(case["cipher_suite"])
@@ -101,7 +105,9 @@ def refuse(
         check(tree, group_id, **context)
 
 
-def after_path(members: list[honest.Client], sender: int, tree: RatchetTree) -> RatchetTree:
+def after_path(
+    members: Mapping[int, honest.Client] | Sequence[honest.Client], sender: int, tree: RatchetTree
+) -> RatchetTree:
     """Return the tree after an empty commit of one member."""
     path = honest.update_path(members[sender], sender, tree)
     merged, _ = tree.merge_path(SUITE, LeafIndex(sender), [node.encryption_key for node in path.nodes])
@@ -125,6 +131,7 @@ def tree(members: list[honest.Client]) -> RatchetTree:
 # --- the shape ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.rule("RFC 9420 §12.1.3", "tree-cut-back")
 def test_a_tree_grows_by_doubling_and_is_cut_back_when_its_right_half_is_empty(members: list[honest.Client]):
     tree = honest.tree_of(members[:5])
     assert tree.leaf_count == 8
@@ -133,7 +140,8 @@ def test_a_tree_grows_by_doubling_and_is_cut_back_when_its_right_half_is_empty(m
     assert tree.remove_leaf(LeafIndex(3)).leaf_count == 8
 
 
-@pytest.mark.rule("RFC 9420 §12.1.1")
+@pytest.mark.rule("RFC 9420 §12.1.1", "leftmost-leaf")
+@pytest.mark.rule("RFC 9420 §12.1.1", "unmerged-above")
 def test_a_new_leaf_goes_to_the_leftmost_blank_place_and_is_unmerged_above(
     members: list[honest.Client], tree: RatchetTree
 ):
@@ -144,6 +152,8 @@ def test_a_new_leaf_goes_to_the_leftmost_blank_place_and_is_unmerged_above(
     assert place == 2
 
 
+@pytest.mark.rule("RFC 9420 §12.3", "order")
+@pytest.mark.rule("RFC 9420 §12.3", "adds-in-order")
 def test_many_changes_at_once_are_made_in_the_order_of_the_rfc(members: list[honest.Client], tree: RatchetTree):
     update = members[3].update(3)
     leaf = members[8].bundle().key_package.leaf_node
@@ -194,6 +204,49 @@ def test_every_operation_forgets_exactly_the_hashes_that_it_changes(members: lis
     ]
 
 
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from(["add", "update", "remove", "path"]), st.integers(0, 30)), max_size=20))
+def test_a_tree_after_any_operations_is_the_one_that_its_encoding_gives(steps: list[tuple[str, int]]):
+    clients = iter(honest.clients(len(steps) + 1, random.Random(len(steps)).randbytes))
+    tree = RatchetTree.of_leaf(next(clients).bundle().key_package.leaf_node)
+    tree.check_unique_keys()  # from here on, the keys are counted by what changes
+    for operation, number in steps:
+        leaf_index = tree.members()[number % len(tree.members())].leaf_index
+        if operation == "add":
+            tree, _ = tree.add_leaf(next(clients).bundle().key_package.leaf_node)
+        elif operation == "update":
+            tree = tree.update_leaf(leaf_index, next(clients).update(leaf_index))
+        elif operation == "path":
+            tree = after_path({leaf_index: next(clients)}, leaf_index, tree)
+        elif len(tree.members()) > 1:
+            tree = tree.remove_leaf(leaf_index)
+        fresh = RatchetTree.decode(tree.encode())
+        assert tree == fresh
+        assert tree.tree_hash(SUITE) == fresh.tree_hash(SUITE)
+        assert len(tree.members()) == sum(node is not None for node in tree.nodes()[::2])
+        for i, node in enumerate(tree.nodes()):
+            index = NodeIndex(i)
+            assert tree.resolution(index) == fresh.resolution(index)
+            assert len(tree.resolution(index)) == tree.resolution_size(index)
+            assert node is None or tree.has_encryption_key(node.encryption_key)
+        tree.check_unique_keys()
+        tree.check_capabilities(())
+
+
+def test_keys_that_have_left_a_tree_may_come_again(members: list[honest.Client], tree: RatchetTree):
+    tree.check_unique_keys()
+    gone = tree.leaf(LeafIndex(7))
+    assert gone is not None
+    without = tree.remove_leaf(LeafIndex(7))
+    assert not without.has_encryption_key(gone.encryption_key)
+    assert not without.has_signature_key(gone.signature_key)
+    again, _ = without.add_leaf(gone)
+    again.check_unique_keys()
+    twice, _ = again.add_leaf(gone)
+    with pytest.raises(ValidationError, match="same encryption_key"):
+        twice.check_unique_keys()
+
+
 @pytest.mark.rule("RFC 9420 §4.1.2")
 def test_the_filtered_direct_path_leaves_out_nodes_beside_nobody(members: list[honest.Client]):
     tree = honest.tree_of(members[:5])
@@ -230,7 +283,7 @@ def node_bytes(value: LeafNode | ParentNode | None) -> bytes:
     return (b"\1\1" if isinstance(value, LeafNode) else b"\1\2") + value.encode()
 
 
-@pytest.mark.rule("RFC 9420 §12.4.3.3")
+@pytest.mark.rule("RFC 9420 §12.4.3.3", "last-node-in-use")
 def test_a_tree_that_ends_with_a_blank_node_or_is_empty_is_refused(members: list[honest.Client]):
     leaf = node_bytes(members[0].bundle().key_package.leaf_node)
     assert RatchetTree.decode(vector_of(leaf)).leaf_count == 1
@@ -247,7 +300,7 @@ def test_a_leaf_in_a_parents_place_is_refused_and_the_reverse(members: list[hone
             RatchetTree.decode(vector_of(*nodes))
 
 
-@pytest.mark.rule("RFC 9420 §12.4.3.3")
+@pytest.mark.rule("RFC 9420 §12.4.3.3", "extended")
 def test_a_tree_is_extended_with_blanks_to_the_next_full_size(members: list[honest.Client]):
     tree = honest.tree_of(members[:5])
     assert RatchetTree.decode(tree.encode()) == tree
@@ -275,12 +328,12 @@ def test_an_honest_tree_is_valid(tree: RatchetTree):
     check(RatchetTree.decode(tree.encode()))
 
 
-@pytest.mark.rule("RFC 9420 §12.4.3.1")
+@pytest.mark.rule("RFC 9420 §12.4.3.1", "tree-hash")
 def test_a_tree_with_another_hash_than_the_context_says_is_refused(tree: RatchetTree):
     refuse(tree, "tree hash", VerificationError, tree_hash=bytes(32))
 
 
-@pytest.mark.rule("RFC 9420 §12.4.3.1")
+@pytest.mark.rule("RFC 9420 §12.4.3.1", "unmerged-leaves")
 @pytest.mark.rule("RFC 9420 §7.1")
 @pytest.mark.parametrize(
     ("node", "leaves", "fault"),
@@ -303,7 +356,7 @@ def test_unmerged_leaves_are_sorted_descendants_known_to_all_between(
     refuse(changed(tree, node, spoiled), fault)
 
 
-@pytest.mark.rule("RFC 9420 §12.4.3.1")
+@pytest.mark.rule("RFC 9420 §12.4.3.1", "unmerged-leaves")
 def test_an_unmerged_leaf_is_in_use(tree: RatchetTree):
     refuse(changed(tree, 14, None), "unmerged leaf is blank")
 
@@ -355,8 +408,8 @@ def test_a_leaf_added_under_the_sibling_does_not_break_the_parent_hash(members: 
     check(larger)
 
 
-@pytest.mark.rule("RFC 9420 §7.3")
-@pytest.mark.rule("RFC 9420 §12.4.3.1")
+@pytest.mark.rule("RFC 9420 §7.3", "unique-encryption-key")
+@pytest.mark.rule("RFC 9420 §12.4.3.1", "parent-keys-unique")
 def test_no_two_nodes_share_an_encryption_key(members: list[honest.Client], tree: RatchetTree):
     copied = honest.resigned(members[2], members[2].update(2), 2, encryption_key=tree.public_key(NodeIndex(0)))
     refuse(changed(tree, 4, copied), "same encryption_key")
@@ -364,19 +417,20 @@ def test_no_two_nodes_share_an_encryption_key(members: list[honest.Client], tree
     refuse(changed(tree, 14, beneath), "same encryption_key")
 
 
-@pytest.mark.rule("RFC 9420 §7.3")
+@pytest.mark.rule("RFC 9420 §7.3", "unique-signature-key")
 def test_no_two_leaves_share_a_signature_key(members: list[honest.Client], tree: RatchetTree):
     refuse(changed(tree, 14, members[0].update(7)), "same signature_key")
 
 
-@pytest.mark.rule("RFC 9420 §7.3")
+@pytest.mark.rule("RFC 9420 §7.3", "signature")
 def test_every_leaf_is_signed_for_its_group_and_place(members: list[honest.Client], tree: RatchetTree):
     refuse(tree, "signature", VerificationError, group_id=b"another group")
     moved = members[7].update(6)
     refuse(changed(tree, 14, moved), "signature", VerificationError)
 
 
-@pytest.mark.rule("RFC 9420 §7.3")
+@pytest.mark.rule("RFC 9420 §7.3", "version-and-suite")
+@pytest.mark.rule("RFC 9420 §7.3", "own-extensions-listed")
 @pytest.mark.parametrize(
     ("change", "fault"),
     [
@@ -385,13 +439,14 @@ def test_every_leaf_is_signed_for_its_group_and_place(members: list[honest.Clien
         (lambda leaf: replace(leaf, encryption_key=bytes(32)), "encryption_key"),
     ],
 )
+@pytest.mark.rule("RFC 9420 §12.4.3.1", "leaves-valid")
 def test_every_leaf_of_a_tree_keeps_the_rules_for_leaves(
     members: list[honest.Client], tree: RatchetTree, change: Callable[[LeafNode], LeafNode], fault: str
 ):
     refuse(changed(tree, 14, members[7].update(7, change)), fault)
 
 
-@pytest.mark.rule("RFC 9420 §7.3")
+@pytest.mark.rule("RFC 9420 §7.3", "credential-read-by-all")
 @pytest.mark.rule("RFC 9420 §13.3")
 def test_every_member_reads_every_credential(members: list[honest.Client], tree: RatchetTree):
     def foreign(leaf: LeafNode) -> LeafNode:
@@ -410,7 +465,7 @@ def test_every_member_supports_what_the_group_context_asks_for(tree: RatchetTree
     check(tree, extensions=(RequiredCapabilities((1,), (1,), (1,)).to_extension(),))
 
 
-@pytest.mark.rule("RFC 9420 §7.3")
+@pytest.mark.rule("RFC 9420 §7.3", "lifetime-received")
 def test_a_member_may_stay_longer_than_its_key_package_lived_but_not_come_from_the_future(
     members: list[honest.Client],
 ):

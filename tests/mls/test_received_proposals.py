@@ -41,6 +41,20 @@ def test_a_proposal_that_its_sender_did_not_sign_is_refused(company: Company, fo
     followers.refuse(spoiled, "signature", VerificationError, honest=honest)
 
 
+@pytest.mark.parametrize("leaf_index", [2, 4, 0xFFFFFFFF])
+@pytest.mark.rule("RFC 9420 §6.1", "sender-is-member")
+def test_a_handshake_of_a_leaf_that_is_blank_or_nowhere_is_refused(
+    leaf_index: int, company: Company, ada: Person, ben: Person
+):
+    # Cleo, who was at leaf 2, is told the membership key by a friend.
+    cleo = company["cleo"]
+    company.remove(ada, cleo)
+    forger, followers = Forger(ada.group, company.random), Followers.of(ben)
+    nobody, remove = Sender.member(LeafIndex(leaf_index)), Remove(company["dan"].leaf)
+    spoiled = forger.public(forger.signed(remove, sender=nobody, signing_key=cleo.signature_key.private))
+    followers.refuse(spoiled, "not a member|blank leaf", honest=forger.public(forger.signed(remove)))
+
+
 @pytest.mark.parametrize("step", [-1, 1])
 @pytest.mark.rule("RFC 9420 §12.1", "epoch")
 def test_a_proposal_for_another_epoch_is_refused(step: int, company: Company, forger: Forger, followers: Followers):
@@ -224,6 +238,7 @@ def test_a_requirement_that_a_member_does_not_meet_is_refused(
 
 
 @pytest.mark.rule("RFC 9420 §12.1.7", "readable")
+@pytest.mark.rule("RFC 9420 §13.4", "one-of-each-type")
 @pytest.mark.parametrize(
     ("extensions", "fault"),
     [
@@ -238,8 +253,11 @@ def test_a_group_context_that_nobody_can_read_is_refused(
     company = Company("ada", "ben", random=seeded_random, capabilities=ABLE)
     forger, followers = Forger(company["ada"].group, company.random), Followers.of(company["ben"])
     error = ValidationError if "same" in fault else DecodeError
-    honest = forger.commit([GroupContextExtensions((Extension(0xF001, b""),))])
+    sound = (Extension(0xF001, b""),)
+    honest = forger.commit([GroupContextExtensions(sound)])
     followers.refuse(forger.commit([GroupContextExtensions(tuple(extensions))]), fault, error, honest=honest)
+    honest = forger.commit([ReInit(b"new", 1, 1, sound)])
+    followers.refuse(forger.commit([ReInit(b"new", 1, 1, tuple(extensions))]), fault, error, honest=honest)
 
 
 # --- proposals from outside (§12.1.8) ---------------------------------------------------------------------------------

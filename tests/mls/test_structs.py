@@ -103,6 +103,7 @@ def test_every_truncation_of_every_structure_is_refused(name: str):
 
 @pytest.mark.bad_input(64)
 @pytest.mark.parametrize("name", STRUCTS)
+@pytest.mark.rule("hostile input", "trailing-bytes")
 def test_a_trailing_byte_after_any_structure_is_refused(name: str):
     with pytest.raises(DecodeError, match="trailing"):
         STRUCTS[name].decode(official_message(name) + b"\0")
@@ -161,6 +162,10 @@ def test_an_unknown_proposal_is_carried_as_it_came():
 
 @pytest.mark.rule("RFC 9420 §13.4")
 @pytest.mark.rule("RFC 9420 §13.5")
+@pytest.mark.rule("RFC 9420 §10", "unknown-ignored")
+@pytest.mark.rule("RFC 9420 §7.2", "unknown-ignored")
+@pytest.mark.rule("RFC 9420 §13.4", "unknown-ignored")
+@pytest.mark.rule("RFC 9420 §13.5", "ignored")
 def test_unknown_extensions_and_capabilities_of_a_key_package_are_ignored(seeded_random: Random):
     grease = (0x0A0A, 0x1A1A)
     capabilities = replace(
@@ -222,7 +227,7 @@ def test_typed_extensions_round_trip(value: Struct):
     assert type(value).decode(value.encode()) == value
 
 
-@pytest.mark.rule("RFC 9420 §12.4.3.2")
+@pytest.mark.rule("RFC 9420 §12.4.3.2", "external-pub")
 def test_external_pub_is_written_with_its_length():
     assert ExternalPub(b"key").encode() == b"\x03key"
     with pytest.raises(DecodeError):
@@ -244,7 +249,7 @@ SUITE = cipher_suite(1)
 
 
 @pytest.mark.rule("RFC 9420 §6.1")
-@pytest.mark.rule("RFC 9420 §12.1.8")
+@pytest.mark.rule("RFC 9420 §12.1.8", "types")
 @pytest.mark.parametrize(
     ("sender", "content"),
     [
@@ -258,6 +263,7 @@ SUITE = cipher_suite(1)
         (Sender.external(0), UnknownProposal(0x7A7A, b"")),
     ],
 )
+@pytest.mark.rule("RFC 9420 §6.1", "external-sends-proposals")
 def test_a_kind_of_sender_sends_only_what_it_may(sender: Sender, content: Any):
     with pytest.raises(ValidationError):
         FramedContent(b"group", 4, sender, b"", content).check_sender()
@@ -382,7 +388,7 @@ def test_structures_with_secrets_print_none(seeded_random: Random):
 # --- GroupInfo ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.rule("RFC 9420 §12.4.3.1")
+@pytest.mark.rule("RFC 9420 §12.4.3.1", "signature")
 def test_a_group_info_is_verified_with_the_leaf_at_its_signer_index(seeded_random: Random):
     members = honest.clients(3, seeded_random)
     tree = honest.tree_of(members)

@@ -10,7 +10,7 @@ from heliograph.mls.extension import Extension, RequiredCapabilities
 from heliograph.mls.framing import MLSMessage
 from heliograph.mls.group import Group, PendingCommit
 from heliograph.mls.key_package import KeyPackageBundle, create_key_package
-from heliograph.mls.leaf_node import Capabilities
+from heliograph.mls.leaf_node import Capabilities, Lifetime
 from heliograph.mls.membership import create_group, join
 from heliograph.mls.proposal import Add, PreSharedKeyID, PreSharedKeyProposal, ReInit, Remove, ResumptionPSKUsage
 from heliograph.mls.public_group import PublicGroup
@@ -164,6 +164,27 @@ def test_a_waiting_reinit_yields_to_other_proposals(company: Company):
 def test_a_group_that_is_open_has_no_successor(company: Company):
     with pytest.raises(StateError, match="no commit with a ReInit"):
         refound(company["ada"], [Renewed.of(company["ben"], NEW)])
+
+
+def test_a_group_in_a_version_that_is_not_built_is_not_founded(company: Company):
+    company.commit(company["ben"], replace(TERMS, version=2))
+    with pytest.raises(ValidationError, match="another version of the protocol"):
+        refound(company["ben"], [Renewed.of(company[name], NEW) for name in ("ada", "cleo")])
+
+
+@pytest.mark.rule("RFC 9420 §12.1.1", "key-package-valid")
+def test_a_group_is_not_founded_with_a_key_package_that_has_expired(company: Company):
+    cleo = Renewed.of(company["cleo"], company.suite)
+    stale = company["cleo"].key_package(lifetime=Lifetime(NOW_S - 2, NOW_S - 1))
+    with pytest.raises(ValidationError, match="has ended"):
+        branched(company["ada"], [replace(cleo, bundle=stale)])
+
+
+def test_a_member_that_was_removed_founds_no_branch(company: Company):
+    cleo = company["cleo"]
+    company.remove(company["ada"], cleo)
+    with pytest.raises(StateError, match="was removed"):
+        branched(cleo, [Renewed.of(company["ben"], company.suite)])
 
 
 @pytest.mark.rule("RFC 9420 §11.2", "same-members")

@@ -110,6 +110,7 @@ def test_a_mac_and_an_aead_refuse_what_was_changed(suite: CipherSuite):
 
 
 @pytest.mark.bad_input(87)
+@pytest.mark.rule("RFC 9420 §5.1.1")
 def test_a_public_key_to_which_nothing_can_be_sealed_is_refused():
     x25519, p256, hybrid = cipher_suite(1), cipher_suite(2), cipher_suite(0xF04E)
     one = (1).to_bytes(32, "little")

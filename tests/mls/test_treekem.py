@@ -183,7 +183,7 @@ def test_a_member_without_keys_of_the_path_learns_nothing(official: dict[str, An
         it.open(member=PrivateKeys(it.member.leaf_index, {}))
 
 
-@pytest.mark.rule("RFC 9420 §12.4.2")
+@pytest.mark.rule("RFC 9420 §12.4.2", "path-form")
 def test_a_path_with_a_wrong_number_of_ciphertexts_is_refused(official: dict[str, Any]):
     it = Opened(official)
     first = it.path.nodes[0]
@@ -192,14 +192,14 @@ def test_a_path_with_a_wrong_number_of_ciphertexts_is_refused(official: dict[str
         it.merge(replace(it.path, nodes=(more, *it.path.nodes[1:])))
 
 
-@pytest.mark.rule("RFC 9420 §12.4.2")
+@pytest.mark.rule("RFC 9420 §12.4.2", "path-form")
 def test_a_path_with_a_node_too_few_is_refused(official: dict[str, Any]):
     it = Opened(official)
     with pytest.raises(ValidationError):
         it.merge(replace(it.path, nodes=it.path.nodes[:-1]))
 
 
-@pytest.mark.rule("RFC 9420 §12.4.2")
+@pytest.mark.rule("RFC 9420 §12.4.2", "keys-not-in-tree")
 def test_a_path_that_repeats_a_key_of_the_tree_is_refused(official: dict[str, Any]):
     it = Opened(official)
     used = it.tree.public_key(tree_math.leaf_to_node(it.member.leaf_index))
@@ -215,7 +215,7 @@ def test_a_path_whose_leaf_has_another_parent_hash_is_refused(official: dict[str
         it.merge(replace(it.path, leaf_node=replace(it.path.leaf_node, parent_hash=b"p" * 32)))
 
 
-@pytest.mark.rule("RFC 9420 §7.3")
+@pytest.mark.rule("RFC 9420 §7.3", "signature")
 def test_a_path_whose_leaf_is_not_signed_anew_is_refused(official: dict[str, Any]):
     it = Opened(official)
     _, public = it.suite.derive_key_pair(b"another")
@@ -223,7 +223,7 @@ def test_a_path_whose_leaf_is_not_signed_anew_is_refused(official: dict[str, Any
         it.merge(replace(it.path, leaf_node=replace(it.path.leaf_node, encryption_key=public)))
 
 
-@pytest.mark.rule("RFC 9420 §7.3")
+@pytest.mark.rule("RFC 9420 §12.4.2", "new-encryption-key")
 def test_a_path_whose_leaf_keeps_its_key_is_refused(official: dict[str, Any]):
     it = Opened(official)
     before = it.tree.leaf(it.sender)

@@ -42,8 +42,10 @@ def refuse_commit(group: PublicGroup, message: bytes, fault: str, error: type[ML
         group.receive_commit(message, now_s=NOW_S)
 
 
-@pytest.mark.rule("RFC 9420 §12.4")
-@pytest.mark.rule("RFC 9420 §12.4.2")
+@pytest.mark.rule("RFC 9420 §12.4", "empty-needs-path")
+@pytest.mark.rule("RFC 9420 §12.4", "remove-needs-path")
+@pytest.mark.rule("RFC 9420 §12.4", "extensions-need-path")
+@pytest.mark.rule("RFC 9420 §12.4.2", "path-populated")
 def test_a_commit_that_needs_a_path_has_one(members: list[honest.Client], group: PublicGroup):
     for proposals in ([], [Remove(LeafIndex(4))], [GroupContextExtensions(())]):
         message = honest.commit_message(members[0], 0, group, proposals, with_path=False)
@@ -54,7 +56,7 @@ def with_leaf(change: Callable[[LeafNode], LeafNode]) -> Callable[[UpdatePath], 
     return lambda path: replace(path, leaf_node=change(path.leaf_node))
 
 
-@pytest.mark.rule("RFC 9420 §7.3")
+@pytest.mark.rule("RFC 9420 §7.3", "signature")
 @pytest.mark.rule("RFC 9420 §7.5")
 def test_a_path_whose_leaf_was_not_signed_again_is_refused(members: list[honest.Client], group: PublicGroup):
     old = group.tree.leaf(LeafIndex(2))
@@ -70,7 +72,7 @@ def test_a_path_whose_leaf_was_not_signed_again_is_refused(members: list[honest.
     refuse_commit(group, message, "already in the tree|in use")
 
 
-@pytest.mark.rule("RFC 9420 §7.3")
+@pytest.mark.rule("RFC 9420 §7.3", "source-commit")
 def test_the_leaf_of_a_path_says_that_it_comes_from_a_commit(members: list[honest.Client], group: PublicGroup):
     def as_update(leaf: LeafNode) -> LeafNode:
         return replace(leaf, leaf_node_source=LeafNodeSource.UPDATE, parent_hash=None)
@@ -93,6 +95,7 @@ def test_a_path_whose_leaf_has_another_parent_hash_is_refused(
 
 
 @pytest.mark.rule("RFC 9420 §7.6")
+@pytest.mark.rule("RFC 9420 §12.4.2", "path-form")
 def test_a_path_has_one_node_for_each_of_the_filtered_direct_path(members: list[honest.Client], group: PublicGroup):
     for change in (
         lambda path: replace(path, nodes=path.nodes[:-1]),
@@ -104,13 +107,14 @@ def test_a_path_has_one_node_for_each_of_the_filtered_direct_path(members: list[
 
 
 @pytest.mark.rule("RFC 9420 §7.6")
+@pytest.mark.rule("RFC 9420 §12.4.2", "path-form")
 def test_a_path_has_one_ciphertext_for_each_receiver_also_below_blank_nodes(
     members: list[honest.Client], group: PublicGroup
 ):
     def with_count(at: int, count: int) -> Callable[[UpdatePath], UpdatePath]:
         def change(path: UpdatePath) -> UpdatePath:
             nodes = list(path.nodes)
-            nodes[at] = replace(nodes[at], encrypted_path_secret=nodes[at].encrypted_path_secret[:1] * count)
+            nodes[at] = replace(nodes[at], encrypted_path_secret=tuple(nodes[at].encrypted_path_secret[:1]) * count)
             return replace(path, nodes=tuple(nodes))
 
         return change
@@ -155,7 +159,7 @@ def test_a_path_has_no_ciphertext_for_those_whom_the_commit_adds(members: list[h
     commit(group, message)
 
 
-@pytest.mark.rule("RFC 9420 §12.4.2")
+@pytest.mark.rule("RFC 9420 §12.4.2", "keys-not-in-tree")
 def test_no_key_of_a_path_is_in_the_tree_or_in_the_path_twice(members: list[honest.Client], group: PublicGroup):
     other = group.tree.public_key(group.tree.filtered_direct_path(LeafIndex(2))[-1][0])
     own = group.tree.leaf(LeafIndex(0))
@@ -181,7 +185,7 @@ def test_no_key_of_a_path_is_in_the_tree_or_in_the_path_twice(members: list[hone
         refuse_commit(group, message, "of the cipher suite")
 
 
-@pytest.mark.rule("RFC 9420 §12.4.2")
+@pytest.mark.rule("RFC 9420 §12.4.2", "new-encryption-key")
 def test_the_leaf_of_a_path_has_a_new_encryption_key(members: list[honest.Client], group: PublicGroup):
     own = group.tree.leaf(LeafIndex(0))
     assert own is not None
@@ -191,7 +195,7 @@ def test_the_leaf_of_a_path_has_a_new_encryption_key(members: list[honest.Client
     refuse_commit(group, message, "in use|already")
 
 
-@pytest.mark.rule("RFC 9420 §7.3")
+@pytest.mark.rule("RFC 9420 §7.3", "unique-signature-key")
 def test_a_committer_may_change_its_signature_key_but_not_to_another_members(
     members: list[honest.Client], group: PublicGroup
 ):
@@ -205,7 +209,7 @@ def test_a_committer_may_change_its_signature_key_but_not_to_another_members(
     refuse_commit(group, rekeyed(members[1]), "signature_key of another member")
 
 
-@pytest.mark.rule("RFC 9420 §7.3")
+@pytest.mark.rule("RFC 9420 §7.3", "group-extensions")
 def test_a_committers_new_leaf_still_supports_what_the_group_uses(members: list[honest.Client], group: PublicGroup):
     able = replace(honest.CAPABILITIES, extensions=(0xF001,))
     tree = RatchetTree.of_leaf(members[0].bundle(capabilities=able).key_package.leaf_node)

@@ -12,7 +12,7 @@ from heliograph.mls.welcome import open_welcome
 from tests import vectors
 
 
-@pytest.mark.rule("RFC 9420 §12.4.3.1")
+@pytest.mark.rule("RFC 9420 §12.4.3.1", "confirmation-tag")
 def test_the_welcome_of_the_vectors_opens_and_its_confirmation_tag_matches():
     for case in vectors.cases("mls/welcome.json", vectors.SUITES):
         suite = cipher_suite(case["cipher_suite"])

@@ -284,7 +284,7 @@ async def test_a_device_that_lost_its_place_comes_back_from_outside(tmp_path: Pa
         await p.reads(alice, "thank you")
 
 
-@pytest.mark.rule("RFC 9420 §12.4.3.1")
+@pytest.mark.rule("RFC 9420 §12.4.3.1", "joins")
 async def test_someone_who_was_put_out_and_asked_in_again_while_away_is_in_again(tmp_path: Path) -> None:
     async with people(tmp_path) as p:
         alice, bob = await p.register("alice"), await p.register("bob")

@@ -43,7 +43,7 @@ async def bob(w: World, alice: Phone) -> Phone:
     return bob
 
 
-@pytest.mark.rule("RFC 9420 §7.3")
+@pytest.mark.rule("RFC 9420 §7.3", "lifetime-received")
 @pytest.mark.parametrize("waited_ms", [1000, 2000])
 async def test_a_commit_is_not_accepted_at_a_time_at_which_members_would_refuse_it(
     waited_ms: int, w: World, alice: Phone, room: RoomId, bob: Phone
@@ -65,7 +65,7 @@ async def test_a_commit_is_not_accepted_at_a_time_at_which_members_would_refuse_
             await accept
 
 
-@pytest.mark.rule("RFC 9420 §7.3")
+@pytest.mark.rule("RFC 9420 §7.3", "lifetime-received")
 async def test_a_proposal_is_not_accepted_at_a_time_at_which_members_would_refuse_it(
     w: World, alice: Phone, room: RoomId, bob: Phone
 ) -> None:
