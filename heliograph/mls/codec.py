@@ -24,6 +24,8 @@ Item = TypeVar("Item")
 Code = TypeVar("Code", bound=IntEnum)
 
 MAX_DEPTH = 16
+# No vector can hold more items than a length header can count bytes.
+MAX_VECTOR_BYTES = (1 << 30) - 1
 MAX_VARINT = (1 << 30) - 1
 
 _HEADER_MASKS = (0x3F, 0x3FFF, 0x3FFFFFFF)
@@ -111,13 +113,13 @@ class Reader:
             return self._data[start + 1 : stop]
         return self.raw(self.varint())
 
-    def vector(self, read_item: "Callable[[Reader], Item]") -> tuple[Item, ...]:
-        """Read a `T items<V>`; the items must fill the vector exactly."""
+    def vector(self, read_item: "Callable[[Reader], Item]", most: int = MAX_VECTOR_BYTES) -> tuple[Item, ...]:
+        """Read a `T items<V>`, at most so many of them; the items must fill the vector exactly."""
         length = self.varint()
         stop = self._position + length
         if stop > self._end:
             raise DecodeError("vector is longer than its input")
-        return self._bounded(read_item, stop)
+        return self._bounded(read_item, stop, most)
 
     def uint16_vector(self) -> tuple[int, ...]:
         """Read a `uint16 values<V>`."""
@@ -162,7 +164,7 @@ class Reader:
         except ValueError:
             raise DecodeError(f"{value} is not a {kind.__name__}") from None
 
-    def _bounded(self, read_item: "Callable[[Reader], Item]", stop: int) -> tuple[Item, ...]:
+    def _bounded(self, read_item: "Callable[[Reader], Item]", stop: int, most: int) -> tuple[Item, ...]:
         if self._depth >= MAX_DEPTH:
             raise DecodeError("vectors are nested too deeply")
         outer_end = self._end
@@ -170,6 +172,8 @@ class Reader:
         self._depth += 1
         items: list[Item] = []
         while self._position < stop:
+            if len(items) == most:
+                raise DecodeError("vector has more items than it may")
             before = self._position
             items.append(read_item(self))
             if self._position == before:

@@ -12,6 +12,12 @@ from heliograph.mls.suite import HPKECiphertext
 __all__ = ["Commit", "HPKECiphertext", "UpdatePath", "UpdatePathNode"]
 
 
+# A stranger's smallest items are two bytes, and cost fifty times as much once they are read. A policy permits far fewer
+# proposals; no leaf has more nodes above it than its index has bits.
+MAX_PROPOSALS = 1 << 14
+MAX_PATH_NODES = 32
+
+
 @dataclass(frozen=True, slots=True)
 class UpdatePathNode(Struct):
     """A new public key, and its path secret once for each node of the copath's resolution.
@@ -51,7 +57,7 @@ class UpdatePath(Struct):
     @classmethod
     def read(cls, reader: Reader) -> "UpdatePath":
         """Read one; raises DecodeError."""
-        return cls(LeafNode.read(reader), reader.vector(UpdatePathNode.read))
+        return cls(LeafNode.read(reader), reader.vector(UpdatePathNode.read, MAX_PATH_NODES))
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,4 +75,4 @@ class Commit(Struct):
     @classmethod
     def read(cls, reader: Reader) -> "Commit":
         """Read one; raises DecodeError."""
-        return cls(reader.vector(ProposalOrRef.read), reader.optional(UpdatePath.read))
+        return cls(reader.vector(ProposalOrRef.read, MAX_PROPOSALS), reader.optional(UpdatePath.read))

@@ -10,7 +10,10 @@ from collections.abc import Iterator, Sequence
 from typing import overload
 
 from heliograph.mls.codec import Reader, length_header
+from heliograph.mls.errors import DecodeError
 from heliograph.mls.suite import HPKECiphertext
+
+MAX_RECEIVERS = 1 << 16
 
 
 class SealedSecrets(Sequence[HPKECiphertext]):
@@ -66,6 +69,8 @@ def read_sealed_secrets(reader: Reader) -> Sequence[HPKECiphertext]:
         return SealedSecrets(data, rows.position, first)
     items = [first]
     while rows.position < len(data):
+        if len(items) == MAX_RECEIVERS:
+            raise DecodeError("more sealed secrets than a tree has leaves")
         items.append(HPKECiphertext.read(rows))
     return tuple(items)
 

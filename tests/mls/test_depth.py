@@ -15,7 +15,7 @@ import pytest
 
 from heliograph.mls.census import Node
 from heliograph.mls.codec import MAX_DEPTH, Reader, Struct, Writer
-from heliograph.mls.commit import Commit
+from heliograph.mls.commit import MAX_PROPOSALS, Commit, UpdatePathNode
 from heliograph.mls.errors import DecodeError, StateError, ValidationError
 from heliograph.mls.extension import Extension
 from heliograph.mls.framing import MLSMessage, SenderData, WireFormat
@@ -23,6 +23,7 @@ from heliograph.mls.group_info import EncryptedGroupSecrets, Welcome
 from heliograph.mls.leaf_node import Capabilities
 from heliograph.mls.proposal import GroupContextExtensions, PreSharedKeyID, PreSharedKeyProposal, ProposalOrRef
 from heliograph.mls.ratchet_tree import MAX_LEAVES, RatchetTree
+from heliograph.mls.sealed_secrets import MAX_RECEIVERS
 from heliograph.mls.secret_tree import MAX_STEPS
 from heliograph.mls.suite import HPKECiphertext, Random, cipher_suite
 from tests.mls.company import NOW_S, Company
@@ -161,9 +162,11 @@ def repeated(item: bytes, total: int) -> bytes:
 
 
 MANY = 200_000
+EMPTY_PROPOSALS = {
+    "references": repeated(b"\2\0", MANY) + b"\0",
+    "unknown proposals": repeated(b"\1\xff\xff\0", 2 * MANY) + b"\0",
+}
 EMPTY_ELEMENTS = {
-    "references": (Commit, repeated(b"\2\0", MANY) + b"\0"),
-    "unknown proposals": (Commit, repeated(b"\1\xff\xff\0", 2 * MANY) + b"\0"),
     "extensions": (GroupContextExtensions, repeated(b"\0\x09\0", MANY)),
     "welcome secrets": (Welcome, b"\0\1" + repeated(b"\0\0\0", MANY) + b"\0"),
 }
@@ -180,15 +183,14 @@ def test_a_hundred_thousand_empty_elements_take_memory_in_proportion_to_their_by
     assert peak <= 60 * len(data)
 
 
-def test_a_commit_of_a_hundred_thousand_proposals_is_refused_for_its_number():
-    forger = Forger(scene().ada.group, scene().company.random)
-    for name in ("references", "unknown proposals"):
-        kind, data = EMPTY_ELEMENTS[name]
-        assert kind is Commit
-        signed = forger.signed(Commit.decode(data))
-        message = forger.public(replace(signed, auth=replace(signed.auth, confirmation_tag=bytes(32))))
-        with pytest.raises((ValidationError, StateError)):
-            scene().member(message)
+@pytest.mark.parametrize("name", EMPTY_PROPOSALS)
+def test_a_commit_of_a_hundred_thousand_proposals_is_given_up_when_it_has_too_many(name: str):
+    tracemalloc.start()
+    with pytest.raises(DecodeError, match="more items than it may"):
+        Commit.decode(EMPTY_PROPOSALS[name])
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak <= 300 * MAX_PROPOSALS
 
 
 @pytest.mark.bad_input(76)
@@ -291,3 +293,12 @@ def test_a_resolution_never_has_more_nodes_than_there_are_members_below(seeded_r
         path = tree.filtered_direct_path(tree.members()[leaf].leaf_index)
         reached = [node for _, child in path for node in tree.resolution(child)]
         assert len(reached) == len(set(reached)) < 256
+
+
+def test_a_path_has_no_more_nodes_and_ciphertexts_than_a_tree_could_ask_for():
+    first, second = HPKECiphertext(b"", b"").encode(), HPKECiphertext(b"", b"1").encode()
+    writer = Writer()
+    writer.opaque(b"")
+    writer.opaque(second + first * MAX_RECEIVERS)
+    with pytest.raises(DecodeError, match="more sealed secrets"):
+        UpdatePathNode.decode(writer.getvalue())
