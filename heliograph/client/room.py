@@ -316,8 +316,11 @@ def _judged(identity: Identity, room: RoomId, group: Group, seq: int, franking_k
 
 def seal_message(room: Room, franked: Franked, *, random: Random) -> tuple[Room, bytes]:
     """Return the room with its ratchet advanced, and the sealed message. Save the room before sending."""
-    aad = frank_aad(franked.tag)
-    group, ciphertext = room.group.seal(franked.application_data, authenticated_data=aad, random=random)
+    # A message does not wait for a commit that may need somebody else: who leaves is out at the hub at once, and the
+    # next commit must say so (ADR 14).
+    group, ciphertext = room.group.seal(
+        franked.application_data, authenticated_data=frank_aad(franked.tag), random=random, before_commit=True
+    )
     return replace(room, group=group), ciphertext
 
 

@@ -3,7 +3,8 @@
 The library cannot know whose key a key is; what knows, such as a directory or a store of trusted certificates, is the
 Authentication Service of RFC 9750. A caller hands in a `CredentialCheck`, and it is asked about each credential at the
 moment when the RFC wants it judged: all of them when one joins, and those that a proposal or a commit brings in. It
-returns, or raises an MLSError to refuse; a refusal leaves the state as it was.
+returns, or raises an MLSError to refuse; a refusal leaves the state as it was. It sees one credential at a time:
+whether a leaf that replaces another is still the same person's, the caller judges from `removed`, `updated`, `added`.
 
     def check(credential: Credential, signature_key: bytes) -> None:
         verify_chain(credential.certificates, trusted)      # the library has compared the first one's key already

@@ -440,12 +440,17 @@ class Group:
         random: Random,
         authenticated_data: bytes = b"",
         padding_bytes: int | None = None,
+        before_commit: bool = False,
     ) -> tuple["Group", bytes]:
         """Return the group without the key that was used, and the MLSMessage (PrivateMessage) to send.
 
-        padding_bytes: zero bytes to add; None pads to the Padmé length, at least 256 bytes. Source: RFC 9420 §6.3, §15.
+        padding_bytes: zero bytes to add; None pads to the Padmé length, at least 256 bytes; before_commit: send
+        although proposals wait, which the RFC wants committed first; else they raise StateError.
+        Source: RFC 9420 §6.3, §12.4, §15.
         """
         self._require_active()
+        if self._slow.proposals and not before_commit:
+            raise StateError("proposals wait for a commit, which goes before application data")
         signed = self._sign(application_data, authenticated_data, WireFormat.PRIVATE_MESSAGE)
         return self._framed(signed, random, padding_bytes)
 

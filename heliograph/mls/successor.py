@@ -22,7 +22,6 @@ from heliograph.mls.errors import StateError, ValidationError
 from heliograph.mls.extension import Extension
 from heliograph.mls.framing import Sender
 from heliograph.mls.group import Group, PendingCommit
-from heliograph.mls.group_context import GroupContext
 from heliograph.mls.joining import Joined
 from heliograph.mls.key_package import KeyPackage
 from heliograph.mls.leaf_node import Capabilities, Lifetime, ProtocolVersion
@@ -32,7 +31,6 @@ from heliograph.mls.proposal import (
     PreSharedKeyProposal,
     ProposalOrRef,
     PSKType,
-    ReInit,
     ResumptionPSKUsage,
 )
 from heliograph.mls.proposal_rules import DEFAULT_POLICY, ProposalPolicy, SentProposal
@@ -210,28 +208,42 @@ def check_succession(joined: Joined, predecessor: Group | None, expected: Resump
 
 
 def _check_terms(epoch: Epoch, old: Group, claim: PreSharedKeyID) -> None:
-    context, old_tree = epoch.group_context, old.tree_at(claim.psk_epoch)
-    if context.epoch != _FIRST_EPOCH:
+    if epoch.group_context.epoch != _FIRST_EPOCH:
         raise ValidationError("a successor or branch does not begin with epoch 1")
     if claim.usage is ResumptionPSKUsage.REINIT:
-        if old.reinit is None or claim.psk_epoch != old.epoch:
-            raise ValidationError("the welcome succeeds a group that no ReInit has closed")
-        _check_reinit(context, old.reinit)
-        if not _matches(old_tree, epoch.tree):
-            raise ValidationError("the successor has not all members of the group")
-    elif (context.version, context.cipher_suite) != (old.group_context.version, old.suite.id):
-        raise ValidationError("a branch has another version or cipher suite than its group")
-    if not _matches(epoch.tree, old_tree):
-        raise ValidationError("the successor or branch has a member that the group had not")
+        _check_successor(epoch, old, claim.psk_epoch)
+    else:
+        _check_branch(epoch, old, old.tree_at(claim.psk_epoch))
 
 
-def _check_reinit(context: GroupContext, terms: ReInit) -> None:
+def _check_successor(epoch: Epoch, old: Group, psk_epoch: int) -> None:
+    """Hold a group to the terms of the ReInit, and to having the same members. Source: RFC 9420 §11.2."""
+    context, terms = epoch.group_context, old.reinit
+    if terms is None or psk_epoch != old.epoch:
+        raise ValidationError("the welcome succeeds a group that no ReInit has closed")
     parameters = (context.group_id, context.version, context.cipher_suite, context.extensions)
     if parameters != (terms.group_id, terms.version, terms.cipher_suite, terms.extensions):
         raise ValidationError("the successor has other parameters than the ReInit")
+    if not _are_among(old.tree, epoch.tree):
+        raise ValidationError("the successor has not all members of the group")
+    if not _are_among(epoch.tree, old.tree):
+        raise ValidationError("the successor has a member that the group had not")
+    if len(epoch.tree.members()) != len(old.tree.members()):
+        raise ValidationError("the successor has more or fewer members than the group")
 
 
-def _matches(some: RatchetTree, others: RatchetTree) -> bool:
+def _check_branch(epoch: Epoch, old: Group, old_tree: RatchetTree) -> None:
+    """Hold a group to the parameters of the one that it comes from, and to its members. Source: RFC 9420 §11.3."""
+    context = epoch.group_context
+    if context.group_id == old.group_id:
+        raise ValidationError("a branch has the group_id of the group that it comes from")
+    if (context.version, context.cipher_suite) != (old.group_context.version, old.suite.id):
+        raise ValidationError("a branch has another version or cipher suite than its group")
+    if not _are_among(epoch.tree, old_tree):
+        raise ValidationError("a branch has a member that the group had not")
+
+
+def _are_among(some: RatchetTree, others: RatchetTree) -> bool:
     """Say whether each member of one tree is in the other too, by its credential.
 
     A credential of another type than basic may change with its key: whether it names the same client as before is for

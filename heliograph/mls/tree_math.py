@@ -78,8 +78,13 @@ def sibling(node: NodeIndex, leaf_count: int) -> NodeIndex:
 
 
 def direct_path(node: NodeIndex, leaf_count: int) -> tuple[NodeIndex, ...]:
-    """Return the ancestors of a node from its parent up to the root; empty for the root."""
+    """Return the ancestors of a node from its parent up to the root; empty for the root.
+
+    A node outside the tree raises ValueError.
+    """
     top = root(leaf_count)
+    if not 0 <= node <= 2 * top:
+        raise ValueError("the node is outside the tree")
     path: list[NodeIndex] = []
     k = level(node)
     while node != top:

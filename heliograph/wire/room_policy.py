@@ -58,6 +58,7 @@ PROPOSALS: Final = ProposalPolicy(
 """What may be proposed in a room. No pre-shared keys: a commit with one that some lack would split the room; and no
 ReInit: a room is not closed by one of its members."""
 
+FRANKING_KEY_BYTES: Final = 32
 MAX_PARTICIPANTS: Final = 500
 MAX_LEAVES: Final = 1000
 MAX_ADDED_DEVICES: Final = 128
@@ -169,6 +170,8 @@ class RoomPolicy:
             raise ValueError("messages must carry frank_aad")
         if found[ROOM_KIND] not in (b"\x01", b"\x02"):
             raise ValueError("the kind of room is unknown")
+        if len(found[FRANKING_AGENT]) != FRANKING_KEY_BYTES:
+            raise ValueError("the franking key is no Ed25519 key")
         domain, participants = _read_participants(found[PARTICIPANT_LIST])
         return cls(domain, found[ROOM_KIND] == b"\x01", participants, found[FRANKING_AGENT])
 

@@ -81,7 +81,9 @@ class Person:
 
     def seal(self, data: bytes, authenticated_data: bytes = b"") -> bytes:
         self.held, message = self.act(
-            lambda group: group.seal(data, random=self.random, authenticated_data=authenticated_data)
+            lambda group: group.seal(
+                data, random=self.random, authenticated_data=authenticated_data, before_commit=True
+            )
         )
         return message
 

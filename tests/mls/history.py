@@ -318,7 +318,7 @@ class History:
                 # In another order, where a member proposed before it had read what came before.
                 assert {one.reference for one in group.pending_proposals} == self.server.proposals.keys()
         # A state is a value: the key that seals this is still there for what is said next.
-        _, message = first.seal(b"members only", random=self.chance.randbytes)
+        _, message = first.seal(b"members only", random=self.chance.randbytes, before_commit=True)
         for member in current[1:]:
             assert member.group.receive(message, now_s=NOW_S)[1].application_data == b"members only"  # pyright: ignore[reportAttributeAccessIssue]
         for outsider in self.out[-3:]:

@@ -192,8 +192,6 @@ RULES = (
         "12.4",
         "commit-before-data",
         "Who has seen valid proposals commits before it sends application data.",
-        "The application's to do: the library sends what it is asked to, since a room whose members are away must"
-        " not fall silent until one of them commits.",
     ),
     Rule("12.4.1", "list-verified", "A committer verifies its list first."),
     Rule("12.4.1", "path-where-needed", "A commit that needs a path gets one."),

@@ -12,6 +12,7 @@ from heliograph.mls.group import Group, ReceivedCommit
 from heliograph.mls.membership import join, join_external, propose_from_outside, propose_joining
 from heliograph.mls.proposal import Add, PreSharedKeyID, PreSharedKeyProposal, Proposal, Remove, Update
 from heliograph.mls.proposal_rules import ProposalPolicy, ReceivedProposal
+from heliograph.mls.successor import branch
 from heliograph.mls.suite import Random
 from tests.mls.company import LIFETIME, NOW_S, Company
 
@@ -222,3 +223,32 @@ def test_the_longest_lifetime_of_a_key_package_is_the_policy_s_to_say(three: Com
         lifetime_limit_s=1 << 64,
     )
     assert joined.epoch_authenticator == pending.group.epoch_authenticator
+
+
+@pytest.mark.rule("RFC 9420 §12.4", "commit-before-data")
+def test_application_data_waits_until_the_proposals_that_one_has_seen_are_committed(three: Company):
+    ada, ben = three["ada"], three["ben"]
+    three.propose(ben)
+    with pytest.raises(StateError, match="wait for a commit"):
+        ada.group.seal(b"hello", random=three.random)
+    ada.group.seal(b"it cannot wait", random=three.random, before_commit=True)
+    three.commit(ada)
+    ada.held, message = ada.group.seal(b"hello", random=three.random)
+    assert ben.read(message) == b"hello"
+
+
+@pytest.mark.rule("RFC 9420 §11.3")
+def test_a_branch_has_a_name_of_its_own(three: Company):
+    ada, ben = three["ada"], three["ben"]
+    with pytest.raises(ValidationError, match="has the group_id"):
+        branch(
+            ada.group,
+            ada.group.group_id,
+            [ben.key_package().key_package],
+            ada.credential,
+            three.suite.generate_signature_key(three.random).private,
+            lifetime=LIFETIME,
+            capabilities=ada.capabilities,
+            random=three.random,
+            now_s=NOW_S,
+        )

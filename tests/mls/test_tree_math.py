@@ -50,3 +50,9 @@ def test_leaves_and_nodes_convert_both_ways():
     assert tree_math.node_to_leaf(NodeIndex(10)) == 5
     with pytest.raises(ValueError, match="not a leaf"):
         tree_math.node_to_leaf(NodeIndex(9))
+
+
+@pytest.mark.parametrize(("node", "leaf_count"), [(2, 1), (16, 8), (-2, 8)])
+def test_a_node_outside_the_tree_has_no_direct_path(node: int, leaf_count: int):
+    with pytest.raises(ValueError, match="outside the tree"):
+        tree_math.direct_path(NodeIndex(node), leaf_count)

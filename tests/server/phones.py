@@ -276,7 +276,7 @@ class Phone:
     def message(self, room: RoomId, text: bytes = b"hello", **changes: Any) -> SubmitMessage:
         tag = SUITE.mac(secrets.token_bytes(16), text)
         self.groups[room], sealed = self.groups[room].seal(
-            text, authenticated_data=frank_aad(tag), random=secrets.token_bytes
+            text, authenticated_data=frank_aad(tag), random=secrets.token_bytes, before_commit=True
         )
         fields: dict[str, Any] = {
             "room": room,

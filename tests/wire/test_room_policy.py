@@ -195,6 +195,11 @@ def test_the_policy_may_stand_beside_the_capabilities_that_it_needs() -> None:
     assert RoomPolicy.from_extensions([required, ROOM.extension()]) == ROOM
 
 
+def test_a_policy_is_bounded_before_anything_is_kept_for_each_newcomer() -> None:
+    with pytest.raises(Problem, match="franking key"):
+        RoomPolicy.from_extensions([replace(ROOM, franking_key=bytes(1 << 20)).extension()])
+
+
 def test_a_group_without_a_policy_is_refused() -> None:
     with pytest.raises(Problem, match="no policy"):
         RoomPolicy.from_extensions([])

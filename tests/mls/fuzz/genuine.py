@@ -163,7 +163,9 @@ class Scene:
                 take = self.server_that_has(pending.group_info)
                 for kind, message in {"commit": pending.commit, "update": update[1]}.items():
                     found[f"{kind} at a server"] = Genuine(message, take, self._membership_tag(message))
-        sealed = self.ada.group.seal(b"hello", random=self.company.random, authenticated_data=b"beside it")[1]
+        sealed = self.ada.group.seal(
+            b"hello", random=self.company.random, authenticated_data=b"beside it", before_commit=True
+        )[1]
         found["application message"] = Genuine(sealed, self.member)
         found |= self._invitations()
         found["external commit"] = Genuine(self._external_commit(), self.member)
