@@ -15,19 +15,18 @@ from heliograph.mls.commit import Commit
 from heliograph.mls.committing import UpdateKeys
 from heliograph.mls.epoch import Epoch, PastEpoch, Provisional, advance, provisional_context
 from heliograph.mls.errors import StateError, ValidationError, VerificationError
-from heliograph.mls.extension import ExternalSenders
 from heliograph.mls.framing import AuthenticatedContent, PrivateMessage, SenderType
+from heliograph.mls.handshake_rules import apply_path, signature_key_of
 from heliograph.mls.key_schedule import KnownPsks
 from heliograph.mls.leaf_node import LeafNode
 from heliograph.mls.private_message import OpenedMessage
-from heliograph.mls.proposal import Add, ReInit
+from heliograph.mls.proposal import ReInit
 from heliograph.mls.proposal_rules import Applied, ProposalPolicy, ReceivedProposal
-from heliograph.mls.ratchet_tree import Member, RatchetTree
+from heliograph.mls.ratchet_tree import Member
 from heliograph.mls.secret_tree import SecretTree
 from heliograph.mls.suite import Secret
 from heliograph.mls.tree_math import LeafIndex, leaf_to_node
 from heliograph.mls.treekem import PrivateKeys
-from heliograph.mls.update_path import merge_update_path
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,26 +137,8 @@ def verify_handshake(epoch: Epoch, message: AuthenticatedContent) -> None:
     Raises ValidationError or VerificationError. Source: RFC 9420 §6.1, §12.1.8.
     """
     message.content.check_sender()
-    message.verify_signature(epoch.suite, _signature_key(epoch, message), epoch.group_context)
-
-
-def _signature_key(epoch: Epoch, message: AuthenticatedContent) -> bytes:
-    sender, content = message.content.sender, message.content.content
-    if sender.sender_type is SenderType.MEMBER and sender.leaf_index is not None:
-        leaf = epoch.tree.leaf(sender.leaf_index)
-        if leaf is None:
-            raise ValidationError("sender is not a member")
-        return leaf.signature_key
-    if sender.sender_type is SenderType.EXTERNAL and sender.sender_index is not None:
-        senders = ExternalSenders.of(epoch.group_context.extensions)
-        if senders is None or sender.sender_index >= len(senders.senders):
-            raise ValidationError("sender is not one of the group's external senders")
-        return senders.senders[sender.sender_index].signature_key
-    if isinstance(content, Add):
-        return content.key_package.leaf_node.signature_key
-    if isinstance(content, Commit) and content.path is not None:
-        return content.path.leaf_node.signature_key
-    raise ValidationError("message names no key that could have signed it")
+    signature_key = signature_key_of(message.content, epoch.tree, epoch.group_context)
+    message.verify_signature(epoch.suite, signature_key, epoch.group_context)
 
 
 def process_commit(
@@ -189,9 +170,7 @@ def process_commit(
         now_s=now_s,
         policy=policy,
     )
-    if commit.path is None and applied.path_required:
-        raise ValidationError("commit lacks the path that its proposals require")
-    tree, committer = _merge_path(epoch, applied, commit, content.sender.leaf_index)
+    tree, committer = apply_path(suite, epoch.group_context, commit, content.sender.leaf_index, applied)
     if any(member.leaf_index == epoch.own_leaf_index for member in applied.removed):
         return ProcessedCommit(None, Secret(b""), applied, committer)
     psk_secret = key_schedule.psk_secret(suite, psks.find(applied.psks))
@@ -216,30 +195,6 @@ def process_commit(
     if not hmac.compare_digest(following.confirmation_tag, message.auth.confirmation_tag or b""):
         raise VerificationError("confirmation_tag of the commit does not match")
     return ProcessedCommit(following, schedule.encryption_secret, applied, committer)
-
-
-def _merge_path(epoch: Epoch, applied: Applied, commit: Commit, sender: LeafIndex | None) -> tuple[RatchetTree, Member]:
-    """Return the tree with the commit's path, and the committer as it stands in it."""
-    tree = applied.tree
-    if sender is None:
-        tree, sender = tree.reserve_leaf()
-    if commit.path is not None:
-        tree = merge_update_path(
-            epoch.suite,
-            tree,
-            sender,
-            commit.path,
-            group_id=epoch.group_context.group_id,
-            extensions=applied.extensions,
-            added=[leaf_index for leaf_index, _ in applied.newcomers],
-        )
-    leaf = tree.leaf(sender)
-    if leaf is None:
-        raise ValidationError("committer is not a member")
-    if applied.external_init is not None:
-        for member in applied.removed:
-            proposal_rules.check_resync(member.leaf_node, leaf)
-    return tree, Member(sender, leaf)
 
 
 def _own_keys(

@@ -21,7 +21,7 @@ from types import MappingProxyType
 from heliograph.mls.codec import Reader, Struct, Writer
 from heliograph.mls.commit import Commit
 from heliograph.mls.errors import DecodeError, StateError, ValidationError, VerificationError
-from heliograph.mls.extension import ExternalPub, ExternalSenders, check_unique
+from heliograph.mls.extension import ExternalPub, check_unique
 from heliograph.mls.framing import (
     AuthenticatedContent,
     MLSMessage,
@@ -30,8 +30,9 @@ from heliograph.mls.framing import (
 )
 from heliograph.mls.group_context import GroupContext
 from heliograph.mls.group_info import GroupInfo
+from heliograph.mls.handshake_rules import apply_path, signature_key_of
 from heliograph.mls.leaf_node import ProtocolVersion
-from heliograph.mls.proposal import Add, ReInit
+from heliograph.mls.proposal import ReInit
 from heliograph.mls.proposal_rules import (
     DEFAULT_POLICY,
     Applied,
@@ -41,14 +42,12 @@ from heliograph.mls.proposal_rules import (
     apply,
     check_context_extensions,
     check_proposal,
-    check_resync,
     resolve,
 )
 from heliograph.mls.ratchet_tree import Member, RatchetTree
 from heliograph.mls.suite import CipherSuite, cipher_suite
 from heliograph.mls.transcript_hash import confirmed_transcript_hash, interim_transcript_hash
 from heliograph.mls.tree_math import LeafIndex
-from heliograph.mls.update_path import merge_update_path
 
 MAX_PENDING_PROPOSALS = 1024
 MAX_PENDING_BYTES = 1 << 22
@@ -177,11 +176,10 @@ class PublicGroup(Struct):
             now_s=now_s,
             policy=policy,
         )
-        if applied.path_required and commit.path is None:
-            raise ValidationError("a commit without a path covers proposals that need one")
-        tree, summary = self._apply_path(commit, sender.leaf_index, applied)
+        tree, committer = apply_path(self.suite, self.group_context, commit, sender.leaf_index, applied)
         tag = content.auth.confirmation_tag or b""
         _check_tag(self.suite, tag)
+        summary = _summary(commit, applied, committer, is_external=sender.leaf_index is None)
         return self._next_epoch(content, tag, tree, applied), summary
 
     def check_group_info(self, group_info: bytes, *, committer: LeafIndex | None = None) -> GroupInfo:
@@ -252,57 +250,10 @@ class PublicGroup(Struct):
         content = body.authenticated_content()
         is_outside = framed.sender.sender_type in (SenderType.EXTERNAL, SenderType.NEW_MEMBER_PROPOSAL)
         context = None if is_outside else self.group_context
-        content.verify_signature(self.suite, self._signature_key(body), context)
+        content.verify_signature(self.suite, signature_key_of(framed, self.tree, self.group_context), context)
         if body.membership_tag is not None:
             _check_tag(self.suite, body.membership_tag)
         return content, body
-
-    def _signature_key(self, message: PublicMessage) -> bytes:
-        sender, content = message.content.sender, message.content.content
-        if sender.leaf_index is not None:
-            leaf = self.tree.leaf(sender.leaf_index)
-            if leaf is None:
-                raise ValidationError("the sender is a blank leaf")
-            return leaf.signature_key
-        if sender.sender_index is not None:
-            senders = ExternalSenders.of(self.group_context.extensions)
-            if senders is None or sender.sender_index >= len(senders.senders):
-                raise ValidationError("the sender is not among the external_senders")
-            return senders.senders[sender.sender_index].signature_key
-        if isinstance(content, Commit):
-            if content.path is None:
-                raise ValidationError("an external commit has no path")
-            return content.path.leaf_node.signature_key
-        if isinstance(content, Add):
-            return content.key_package.leaf_node.signature_key
-        raise ValidationError("this sender may not send this content")
-
-    def _apply_path(
-        self, commit: Commit, committer: LeafIndex | None, applied: Applied
-    ) -> tuple[RatchetTree, PublicCommit]:
-        tree = applied.tree
-        external = committer is None
-        if committer is None:
-            tree, committer = tree.reserve_leaf()
-        added, updated = applied.added, applied.updated
-        if commit.path is not None:
-            tree = merge_update_path(
-                self.suite,
-                tree,
-                committer,
-                commit.path,
-                group_id=self.group_context.group_id,
-                extensions=applied.extensions,
-                added=[member.leaf_index for member in applied.added],
-            )
-            renewed = Member(committer, commit.path.leaf_node)
-            if external:
-                added = (*added, renewed)
-                for member in applied.removed:
-                    check_resync(member.leaf_node, renewed.leaf_node)
-            else:
-                updated = (*updated, renewed)
-        return tree, PublicCommit(committer, external, added, applied.removed, updated)
 
     def _next_epoch(
         self, commit: AuthenticatedContent, tag: bytes, tree: RatchetTree, applied: Applied
@@ -319,6 +270,15 @@ class PublicGroup(Struct):
         )
         interim = interim_transcript_hash(self.suite, confirmed, tag)
         return PublicGroup(context, tree, interim, tag, reinit=applied.reinit)
+
+
+def _summary(commit: Commit, applied: Applied, committer: Member, *, is_external: bool) -> PublicCommit:
+    added, updated = applied.added, applied.updated
+    if is_external:
+        added = (*added, committer)
+    elif commit.path is not None:
+        updated = (*updated, committer)
+    return PublicCommit(committer.leaf_index, is_external, added, applied.removed, updated)
 
 
 def _received(suite: CipherSuite, message: AuthenticatedContent) -> ReceivedProposal:

@@ -114,7 +114,7 @@ def test_a_listed_external_sender_proposes_and_another_is_refused(seeded_random:
     def proposed(proposal: Proposal, sender_index: int = 0) -> bytes:
         return propose_from_outside(info, proposal, sender_index=sender_index, signature_private_key=keys.private)
 
-    with pytest.raises(ValidationError, match="external senders"):
+    with pytest.raises(ValidationError, match="external_senders"):
         company["ada"].receive(proposed(Remove(cleo.leaf), 1))
     with pytest.raises(ValidationError, match="may not send this type"):
         proposed(Update(cleo.group.own_leaf))

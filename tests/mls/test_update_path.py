@@ -49,7 +49,7 @@ def refuse_commit(group: PublicGroup, message: bytes, fault: str, error: type[ML
 def test_a_commit_that_needs_a_path_has_one(members: list[honest.Client], group: PublicGroup):
     for proposals in ([], [Remove(LeafIndex(4))], [GroupContextExtensions(())]):
         message = honest.commit_message(members[0], 0, group, proposals, with_path=False)
-        refuse_commit(group, message, "without a path")
+        refuse_commit(group, message, "lacks the path")
 
 
 def with_leaf(change: Callable[[LeafNode], LeafNode]) -> Callable[[UpdatePath], UpdatePath]:
