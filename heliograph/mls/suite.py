@@ -21,7 +21,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 from cryptography.hazmat.primitives.hpke import AEAD, KDF
 
-from heliograph.mls.codec import Reader, Struct, Writer
+from heliograph.mls.codec import Reader, Struct, Writer, opaque
 from heliograph.mls.dh_kem import P256, P384, P521, X25519
 from heliograph.mls.errors import UnsupportedError, VerificationError
 from heliograph.mls.hpke import Hpke
@@ -120,7 +120,7 @@ class CipherSuite:
 
     def expand_with_label(self, secret: bytes, label: str, context: bytes, length: int) -> Secret:
         """Return ExpandWithLabel to `length` bytes. Source: RFC 9420 §8."""
-        return hkdf_expand(self.hash_name, secret, _kdf_label(label, length) + _opaque(context), length)
+        return hkdf_expand(self.hash_name, secret, _kdf_label(label, length) + opaque(context), length)
 
     def derive_secret(self, secret: bytes, label: str) -> Secret:
         """Return DeriveSecret, `hash_length` bytes. Source: RFC 9420 §8."""
@@ -135,7 +135,7 @@ class CipherSuite:
 
         Source: RFC 9420 §5.2.
         """
-        return self.hash(_ref_label(label) + _opaque(value))
+        return self.hash(_ref_label(label) + opaque(value))
 
     def sign_with_label(self, private: bytes, label: str, content: bytes) -> bytes:
         """Return SignWithLabel. Source: RFC 9420 §5.1.2."""
@@ -198,26 +198,14 @@ def cipher_suite(suite_id: int) -> CipherSuite:
         raise UnsupportedError(f"cipher suite 0x{suite_id:04x} is not supported") from None
 
 
-def _opaque(data: bytes) -> bytes:
-    # A key derivation is little more than one hash, and a Writer would double its cost.
-    length = len(data)
-    if length < 0x40:
-        return bytes((length,)) + data
-    if length < 0x4000:
-        return (length | 0x4000).to_bytes(2) + data
-    writer = Writer()
-    writer.opaque(data)
-    return writer.getvalue()
-
-
 @lru_cache(maxsize=8)
 def _ref_label(label: str) -> bytes:
-    return _opaque(label.encode())
+    return opaque(label.encode())
 
 
 @lru_cache(maxsize=128)
 def _label(label: str) -> bytes:
-    return _opaque(b"MLS 1.0 " + label.encode())
+    return opaque(b"MLS 1.0 " + label.encode())
 
 
 @lru_cache(maxsize=128)
@@ -226,7 +214,7 @@ def _kdf_label(label: str, length: int) -> bytes:
 
 
 def _labelled(label: str, content: bytes) -> bytes:
-    return _label(label) + _opaque(content)
+    return _label(label) + opaque(content)
 
 
 _SUITES = {
